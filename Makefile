@@ -1,0 +1,39 @@
+# make lab        open the lessons in JupyterLab
+# make test       every test, and every notebook from top to bottom
+# make notebooks  write the outputs of the notebooks anew
+# make lint       the linter and the formatter, notebooks included
+#
+# The first of them builds the environment in $(VENV): some minutes, and on Linux about 6 GB.
+# Another interpreter, folder or torch:
+#   make lab PYTHON=python3.12 VENV=.venv312 TORCH="torch==2.11.* torchvision==0.26.*"
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: lab test notebooks lint
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+notebooks: $(READY)
+	$(BIN)/python notebooks/execute.py
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+# Debian's python3 comes without what a virtual environment needs, so that is asked first.
+$(READY): requirements.txt pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "$(PYTHON) not found: install Python 3.10 or newer, or name yours: PYTHON=..."; exit 1; }
+	@"$(PYTHON)" -c "import ensurepip, venv" 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: sudo apt install python3-venv"; exit 1; }
+	"$(PYTHON)" -m venv "$(VENV)"
+	$(if $(TORCH),$(BIN)/python -m pip install $(TORCH))
+	$(BIN)/python -m pip install -r requirements.txt
+	@touch $@

@@ -1,0 +1,31 @@
+"""For every test: notebooks run in the quick budget, and unit tests never leave this machine."""
+
+import os
+import socket
+
+import pytest
+
+os.environ.setdefault("DIFFUSION_BUDGET", "quick")  # reaches the kernels of the notebooks
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every host but this one, as a machine without a network does. Notebooks' kernels are not affected."""
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
+    def refuse(host: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, f"unit tests have no network, and {host!r} was asked for")
+
+    def guarded_connect(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in LOOPBACK:
+            refuse(address[0])
+        connect(self, address)
+
+    def guarded_look_up(host: object, *args: object, **options: object) -> list:
+        if host not in LOOPBACK:
+            refuse(host)
+        return look_up(host, *args, **options)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)

@@ -1,0 +1,279 @@
+"""The learner's checks: is this function right, and if not, which known mistake is it?
+
+Every check takes the learner's function or number, tests properties that any right answer has, and
+either prints one line that says what was established or raises ``Mistake`` with one hint.
+Nothing depends on a particular stream of random numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Mistake(AssertionError):
+    """What is wrong with a learner's answer, in plain words, with one hint."""
+
+
+def _say(established: str) -> None:
+    print(f"✓ {established}")
+
+
+def _is(found: Tensor | float, expected: Tensor | float, tolerance: float = 1e-4) -> bool:
+    found, expected = torch.as_tensor(found, dtype=torch.float64), torch.as_tensor(expected, dtype=torch.float64)
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def _tensor(found: object, shape: Sequence[int], what: str) -> Tensor:
+    if not isinstance(found, Tensor):
+        raise Mistake(f"{what} is a {type(found).__name__}: expected a tensor. Did you forget to return it?")
+    if tuple(found.shape) != tuple(shape):
+        raise Mistake(f"{what} has shape {tuple(found.shape)}: expected {tuple(shape)}.")
+    return found.detach()
+
+
+def _number(found: object, what: str) -> float:
+    if isinstance(found, Tensor) and found.numel() == 1:
+        found = found.item()
+    if not isinstance(found, (int, float)) or isinstance(found, bool):
+        raise Mistake(f"{what} is {found!r}: expected a number.")
+    return float(found)
+
+
+# Notebook 01: adding noise
+
+
+def alpha_bar(function: Callable[[Tensor], Tensor]) -> None:
+    """Check ``function(betas)``: betas (T,) to alpha_bar (T + 1,), the running product of 1 - beta, from 1."""
+    betas = torch.tensor([0.1, 0.2, 0.5, 0.25], dtype=torch.float64)
+    keep = 1 - betas
+    right = torch.tensor([1.0, 0.9, 0.72, 0.36, 0.27], dtype=torch.float64)
+    found = function(betas)
+    if isinstance(found, Tensor) and found.shape == (4,):
+        if _is(found, right[1:]):
+            raise Mistake("There are T entries, and clean data is missing. Hint: put ᾱ₀ = 1 in front, so that entry t is level t.")
+        if _is(found, keep.cumsum(0)):
+            raise Mistake("ᾱ is a sum here. Hint: each step multiplies what is left, so use a product (torch.cumprod).")
+        if _is(found, betas.cumprod(0)):
+            raise Mistake("This multiplies the β. Hint: β is what is taken away; multiply what stays, 1 − β.")
+        if _is(found, keep):
+            raise Mistake("These are the single steps 1 − β. Hint: ᾱ_t is the product of all of them up to t.")
+    found = _tensor(found, (5,), "alpha_bar")
+    if _is(found, torch.cat([torch.ones(1), keep.cumsum(0)])):
+        raise Mistake("ᾱ is a sum here. Hint: each step multiplies what is left, so use a product (torch.cumprod).")
+    if _is(found, torch.cat([torch.ones(1), betas.cumprod(0)])):
+        raise Mistake("This multiplies the β. Hint: β is what is taken away; multiply what stays, 1 − β.")
+    if _is(found, right.sqrt()):
+        raise Mistake("These are the roots √ᾱ. Hint: return ᾱ itself; the root comes later, where the image is scaled.")
+    if _is(found[-1], 1.0) and not _is(found[0], 1.0):
+        raise Mistake("The 1 stands at the end. Hint: entry 0 is clean data, so ᾱ₀ = 1 comes first.")
+    if not _is(found, right):
+        raise Mistake(f"For β = {betas.tolist()} you return {found.tolist()}, expected {right.tolist()}.")
+    _say("ᾱ has T + 1 entries, starts at 1 and is the running product of 1 − β.")
+
+
+def forward_step(function: Callable[[Tensor, float], tuple[Tensor, Tensor]]) -> None:
+    """Check ``function(x0, alpha_bar_t)``: the noisy images and the standard normal noise that was drawn."""
+    x0 = torch.linspace(-1, 1, 64 * 784).reshape(64, 1, 28, 28)
+    bar = 0.36
+    answer = function(x0.clone(), bar)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise Mistake("Return two things, the noisy images and the noise: return x_t, eps.")
+    x, eps = _tensor(answer[0], x0.shape, "x_t"), _tensor(answer[1], x0.shape, "eps")
+    if eps.std() < 1e-6:
+        raise Mistake("The noise is the same number everywhere. Hint: torch.randn_like(x0).")
+    if eps.min() >= 0 and eps.max() <= 1:
+        raise Mistake("The noise lies between 0 and 1: it is uniform. Hint: randn_like, with an n for normal, not rand_like.")
+    if _is(eps[0], eps[1]):
+        raise Mistake("Every image gets the same noise. Hint: draw noise of the shape of x0, batch included.")
+    if abs(eps.mean()) > 0.03 or abs(eps.std() - 1) > 0.03:
+        raise Mistake(f"The noise has mean {eps.mean():.2f} and standard deviation {eps.std():.2f}: expected 0 and 1.")
+    keep, add = math.sqrt(bar), math.sqrt(1 - bar)
+    known = {
+        "ᾱ stands where its root belongs. Hint: variances add up, so images are scaled by the roots √ᾱ and √(1−ᾱ).": bar * x0
+        + (1 - bar) * eps,
+        "The image is scaled by ᾱ. Hint: its factor is √ᾱ.": bar * x0 + add * eps,
+        "The noise is scaled by 1−ᾱ. Hint: that is its variance; the factor is √(1−ᾱ).": keep * x0 + (1 - bar) * eps,
+        "√ᾱ is missing: the image is not scaled down. Hint: without it the variance grows above 1.": x0 + add * eps,
+        "The two factors are swapped. Hint: √ᾱ is the share of the image.": add * x0 + keep * eps,
+        "The noise is added at full strength. Hint: its factor is √(1−ᾱ).": keep * x0 + eps,
+    }
+    for hint, wrong in known.items():
+        if _is(x, wrong):
+            raise Mistake(hint)
+    if not _is(x, keep * x0 + add * eps):
+        raise Mistake("x_t is not √ᾱ·x0 + √(1−ᾱ)·eps with the eps you return. Hint: is it the same eps in both places?")
+    _say("x_t = √ᾱ·x0 + √(1−ᾱ)·eps, and eps is standard normal.")
+
+
+def chain_step(function: Callable[[Tensor, float], Tensor]) -> None:
+    """Check ``function(x, beta)``: one step of the Markov chain, N(sqrt(1 - beta) x, beta), on 40,000 numbers."""
+    n, beta = 40_000, 0.36
+    x = torch.cat([torch.full((n // 2,), 2.0), torch.full((n // 2,), -2.0)]).reshape(-1, 1, 1, 1)
+    found = _tensor(function(x.clone(), beta), x.shape, "the next image")
+    again = _tensor(function(x.clone(), beta), x.shape, "the next image")
+    upper = found[: n // 2]
+    mean, std = upper.mean().item(), upper.std().item()
+    if std < 1e-6:
+        raise Mistake("Every number gets the same noise. Hint: torch.randn_like(x).")
+    if _is(found, again):
+        raise Mistake("Two calls add the same noise. Hint: draw it inside the function; no seed in there.")
+    if abs(upper.sub(mean).div(std).pow(4).mean() - 3) > 0.5:
+        raise Mistake("The noise is not normal (it looks uniform). Hint: randn_like, with an n for normal, not rand_like.")
+    if abs(mean - 2.0) < 0.03:
+        raise Mistake("The image is not scaled down. Hint: with √(1−β) in front the variance stays at 1; without it, it explodes.")
+    if abs(mean - 2 * (1 - beta)) < 0.03:
+        raise Mistake("The image is scaled by 1−β. Hint: its factor is √(1−β).")
+    if abs(mean - 2 * math.sqrt(1 - beta)) > 0.03:
+        raise Mistake(f"A pixel of 2.0 has mean {mean:.2f} afterwards: expected 2·√(1−β) = {2 * math.sqrt(1 - beta):.2f}.")
+    if abs(std - beta) < 0.02:
+        raise Mistake("The noise is scaled by β. Hint: β is a variance; the factor is its root √β.")
+    if abs(std - math.sqrt(beta)) > 0.02:
+        raise Mistake(f"The noise has standard deviation {std:.2f}: expected √β = {math.sqrt(beta):.2f}.")
+    _say("One step keeps √(1−β) of the image and adds fresh noise of variance β.")
+
+
+def signal_left(answer: float) -> None:
+    """Check the number: what is sqrt(alpha_bar) at the last of 300 steps, beta from 1e-4 to 0.02?"""
+    from .schedules import linear_beta
+
+    found = _number(answer, "signal_left")
+    level = linear_beta(300)(1.0)
+    alpha, sigma = level.alpha.item(), level.sigma.item()
+    if abs(found - alpha**2) < 0.004:
+        raise Mistake(f"{found:.3f} is ᾱ, a share of variance. Hint: the image itself is multiplied by its root.")
+    if abs(found - sigma) < 0.002:
+        raise Mistake(f"{found:.3f} is the share of the noise, √(1−ᾱ). Hint: the signal is √ᾱ.")
+    if abs(found - alpha**2 / sigma**2) < 0.0015:
+        raise Mistake(f"{found:.3f} is the signal-to-noise ratio. Hint: the question is √ᾱ alone.")
+    if abs(found - linear_beta(1000)(0.3).alpha.item()) < 0.004:
+        raise Mistake(f"{found:.3f} is √ᾱ after 300 of 1000 steps. Hint: build the schedule with T = 300.")
+    if abs(found - alpha) > 0.004:
+        raise Mistake(f"{found:.3f} is not √ᾱ at T = 300. Hint: linear_beta(300)(1.0).alpha, or the last entry of your own ᾱ.")
+    _say(f"√ᾱ = {alpha:.3f}: after 300 steps more than a fifth of the image is still there.")
+
+
+# Notebook 02: the one-step denoiser
+
+
+class _Probe(nn.Module):
+    """A network that remembers what it was shown and answers with half of it."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.seen = z.detach().clone()
+        return 0.5 * z
+
+
+def denoising_loss(function: Callable[[nn.Module, Tensor, float], Tensor]) -> None:
+    """Check ``function(net, x, sigma)``: the mean squared error of net(x + sigma * eps) against x."""
+    x = torch.linspace(0, 1, 64 * 784).reshape(64, 1, 28, 28)
+    sigma, probe = 0.25, _Probe()
+    loss = function(probe, x.clone(), sigma)
+    if not hasattr(probe, "seen"):
+        raise Mistake("The network was never called. Hint: net(z).")
+    loss = _number(loss, "the loss")
+    z = _tensor(probe.seen, x.shape, "what the network sees")
+    added = z - x
+    if _is(z, x):
+        raise Mistake("The network sees the clean image. Hint: give it z = x + σ·eps.")
+    if z.min() >= 0 and z.max() <= 1:
+        raise Mistake("The noisy image is clamped to [0, 1]. Hint: leave it as it is; clamping bends the noise.")
+    if added.min() >= 0:
+        raise Mistake("The noise is never negative: it is uniform. Hint: randn_like, with an n for normal, not rand_like.")
+    std = added.std().item()
+    if abs(std - sigma**2) < 0.01:
+        raise Mistake("The noise is scaled by σ². Hint: σ is a standard deviation; multiply the noise by σ itself.")
+    if abs(std - math.sqrt(sigma)) < 0.02:
+        raise Mistake("The noise is scaled by √σ. Hint: σ is a standard deviation already, not a variance.")
+    if abs(std - 1) < 0.02:
+        raise Mistake("The noise has full strength. Hint: σ·eps.")
+    if abs(std - sigma) > 0.01:
+        raise Mistake(f"The noise has standard deviation {std:.3f}: expected σ = {sigma}. Is x itself scaled?")
+    known = {
+        "The answer is compared with the noisy image. Hint: that teaches the network to copy; the target is the clean x.": z,
+        "The answer is compared with the noise. Hint: this network predicts the clean image; the target is x.": added / sigma,
+    }
+    for hint, wrong in known.items():
+        if _is(loss, F.mse_loss(0.5 * z, wrong).item()):
+            raise Mistake(hint)
+    right = F.mse_loss(0.5 * z, x).item()
+    if _is(loss, right * x.numel(), 1e-3) or _is(loss, right * 784, 1e-3):
+        raise Mistake("The squares are summed. Hint: take their mean, so that the learning rate does not depend on the size.")
+    if _is(loss, (0.5 * z - x).abs().mean().item()):
+        raise Mistake("This is the mean absolute error. Hint: square the difference.")
+    if _is(loss, math.sqrt(right)):
+        raise Mistake("This is the root of the mean square. Hint: leave the root away; MSE has none.")
+    if not _is(loss, right):
+        raise Mistake(f"The loss is {loss:.4f}, expected {right:.4f}, the mean of (net(z) − x)².")
+    _say("The loss is the mean of (net(x + σ·eps) − x)², with normal noise of standard deviation σ.")
+
+
+def psnr(function: Callable[[Tensor, Tensor], float]) -> None:
+    """Check ``function(estimate, x)``: the peak signal-to-noise ratio in dB, for a peak of 1."""
+    x = torch.zeros(2, 1, 4, 4)
+    wrong = torch.full_like(x, 0.1)  # mse 0.01, so 20 dB
+    found = _number(function(wrong, x), "the PSNR")
+    known = {
+        -20.0: "The sign is turned. Hint: a smaller error must give more decibels: −10·log10(mse).",
+        10.0: "The factor is 5, or a root was taken. Hint: −10·log10(mse), with the mean square itself.",
+        40.0: "The factor is 20. Hint: 20 goes with an amplitude; for a mean square it is 10.",
+        -10 * math.log(0.01): "This is the natural logarithm. Hint: decibels use log10.",
+        -math.log10(0.01): "The factor 10 is missing. Hint: a decibel is a tenth: −10·log10(mse).",
+        20 * math.log10(255) + 20: "The peak is 255 here. Hint: these images run from 0 to 1, so the peak is 1.",
+    }
+    for value, hint in known.items():
+        if abs(found - value) < 1e-3:
+            raise Mistake(hint)
+    if abs(found - 20) > 1e-3:
+        raise Mistake(f"An error of 0.1 at every pixel gives {found:.2f} dB: expected 20.")
+    uneven = x.clone()
+    uneven[0] = 0.2  # mse 0.02 over both images, but 0.04 and 0 apart
+    found = _number(function(uneven, x), "the PSNR")
+    if abs(found + 10 * math.log10(0.02)) > 1e-3:
+        raise Mistake("The images are averaged after the logarithm. Hint: one mean over everything, then the logarithm.")
+    _say("PSNR = −10·log10(mse): 20 dB is an error of a tenth of the range.")
+
+
+def gain(function: Callable[[nn.Module, Tensor, float], float]) -> None:
+    """Check ``function(net, x, sigma)``: how many dB the network adds to the noisy image (negative if it harms)."""
+
+    class Shrink(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            return 0.5 * z
+
+    class Copy(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            return z
+
+    x = torch.zeros(64, 1, 28, 28)
+    if abs(_number(function(Copy(), x, 0.5), "the gain")) > 1e-3:
+        raise Mistake("A network that copies its input has a gain that is not 0. Hint: use one z for both PSNRs.")
+    found = _number(function(Shrink(), x, 0.5), "the gain")
+    halved = 20 * math.log10(2)
+    if abs(found + halved) < 0.05:
+        raise Mistake("The sign is turned. Hint: denoised minus noisy, so that a good network has a positive gain.")
+    if abs(found - halved) > 0.05:
+        raise Mistake(f"Halving pure noise gains 6.02 dB; you find {found:.2f}. Hint: both PSNRs are against x.")
+    _say("The gain is PSNR(net(z)) − PSNR(z): above 0 the network helps, below 0 it harms.")
+
+
+def best_constant(function: Callable[[Tensor], Tensor]) -> None:
+    """Check ``function(images)``: the one image with the least mean squared error to all of (N, 1, H, W)."""
+    images = torch.stack([torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.0, 0.5]]]), torch.tensor([[[0.9, 0.9]]])])  # (3, 1, 1, 2)
+    found = function(images)
+    if isinstance(found, Tensor) and found.numel() == 1:
+        raise Mistake("This is one number. Hint: the answer is an image; take the mean over the images only, dim 0.")
+    if isinstance(found, Tensor) and found.shape == (1, 1, 1, 2):
+        found = found[0]
+    found = _tensor(found, (1, 1, 2), "the image")
+    if _is(found, images.median(0).values):
+        raise Mistake("This is the median, which is best for absolute errors. Hint: squares are least at the mean.")
+    if any(_is(found, image) for image in images):
+        raise Mistake("This is one of the images. Hint: no single digit is closest to all the others.")
+    if not _is(found, images.mean(0)):
+        raise Mistake(f"You return {found.flatten().tolist()}, expected the mean over the images.")
+    _say("The constant answer with the least squared error is the mean image.")

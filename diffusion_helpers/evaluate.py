@@ -1,0 +1,340 @@
+"""The report on a model: samples, every measure of them, and what they cost.
+
+    python -m diffusion_helpers.evaluate mnist-guided-residual --samples 2000 --sampler ddim --steps 20 --gamma 1.3
+
+prints a table and writes it as JSON, to ``--json`` or a file in ``runs``. Samples are made 250 at a time, their labels
+balanced, and measured as 8-bit images, so that ``--cache FILE`` gives the very same numbers again. What the
+measures, floors and error bars are: see ``metrics``. The table in README.md is written from the JSON files in
+``results`` with
+
+    python -m diffusion_helpers.evaluate --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from . import data, edits, metrics, samplers, weights
+from .denoise import Denoiser
+
+BATCH = 250
+SAMPLERS = ("ddim", "ddpm", "ddpm-beta")
+FORMATS = {  # how a measure is printed, and whether more or less of it is better
+    "fid": ("FID", "{:.3f}", "lower"),
+    "kid": ("KID", "{:.5f}", "lower"),
+    "inception_score": ("IS", "{:.3f}", "higher"),
+    "precision": ("precision", "{:.3f}", "higher"),
+    "recall": ("recall", "{:.3f}", "higher"),
+    "density": ("density", "{:.3f}", "higher"),
+    "coverage": ("coverage", "{:.3f}", "higher"),
+    "label_agreement": ("label agreement", "{:.2%}", "higher"),
+    "nearest": ("nearest training image", "{:.2f}", "near the floor"),
+}
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def generate(
+    model: Denoiser,
+    n: int,
+    shape: tuple[int, int, int],
+    sampler: str = "ddim",
+    steps: int = 20,
+    gamma: float | None = None,
+    seed: int = 0,
+    autocast: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor | None, float]:
+    """Samples, labels and cost: images (n, C, H, W) uint8, labels (n,), and network evaluations per image.
+
+    The labels go 0, 1, 2 ... in turn; a model without classes has none and takes no ``gamma``. The noise is drawn on
+    the CPU from ``seed``, so it is the same on every device. ``sampler`` is "ddim", "ddpm" (posterior variance)
+    or "ddpm-beta". Raises ValueError for another, n < 1, a gamma that does not fit the model, and samples
+    that are not finite.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
+    if n < 1:
+        raise ValueError(f"{n} samples: expected at least 1")
+    if (gamma is None) != (model.classes == 0):
+        raise ValueError(
+            f"gamma = {gamma} for a model of {model.classes} classes: expected {'a number' if model.classes else 'none'}"
+        )
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    variance = "beta" if sampler == "ddpm-beta" else "posterior"
+    step = samplers.ddim if sampler == "ddim" else partial(samplers.ddpm, variance=variance, generator=generator)
+    levels = model.schedule.grid(steps)
+    labels = torch.arange(n) % model.classes if model.classes else None
+    seen = [0]  # images the network was given; with guidance each counts twice
+
+    def count(net: nn.Module, inputs: tuple) -> None:
+        seen[0] += len(inputs[0])
+
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, n, BATCH):
+            x = torch.randn(min(BATCH, n - start), *shape, generator=generator).to(device)
+            y = None if labels is None else labels[start : start + BATCH].to(device)
+            denoise = model if y is None else edits.guide(model, y, gamma=gamma)
+            for state in samplers.sample(denoise, x, levels, step):
+                bar.update(1)
+            if not bool(state.x.isfinite().all()):
+                raise ValueError(f"samples {start} to {start + len(x)} hold NaN or infinity: expected finite images")
+            yield ((state.x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+
+    hook = model.net.register_forward_pre_hook(count)
+    precision = torch.autocast(device.type, autocast) if autocast else nullcontext()
+    try:
+        with tqdm(total=-(-n // BATCH) * len(levels), desc="sampling", unit="step") as bar, precision:
+            images = torch.cat(list(batches()))
+    finally:
+        hook.remove()
+    return images, labels, seen[0] / n
+
+
+def evaluate(
+    name: str | Path,
+    samples: int = 2000,
+    sampler: str = "ddim",
+    steps: int = 20,
+    gamma: float | None = None,
+    seed: int = 0,
+    features: str | Path = "mnist-classifier",
+    cache: Path | None = None,
+    bfloat16: bool = False,
+) -> dict:
+    """The report on a shipped model, or on the model in a file, as a dictionary that JSON can hold.
+
+    ``features`` is a classifier by name or file, or torch-fidelity's Inception weights (.pth). ``cache`` keeps the
+    samples, and they are read from there when they are of this very model and recipe.
+    Raises ValueError for what is not a diffusion model, images that the features do not fit, and whatever
+    ``generate`` and ``metrics.report`` do not take.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    card, model = weights.card(name), weights.load(name, device)
+    if not isinstance(model, Denoiser):
+        raise ValueError(f"{name} is a {type(model).__name__}: expected a diffusion model")
+    if model.classes and gamma is None:
+        gamma = 1.0
+    source = card["data"]["name"]
+    train, test = data.load(source, "train"), data.load(source, "test")
+    if not 12 <= samples <= min(len(train.images), len(test.images)):
+        most = min(len(train.images), len(test.images))
+        raise ValueError(f"{samples} samples: expected 12 to {most}, since a floor needs as many real images")
+    network, seen_by = _feature_network(features, device)
+    recipe = {
+        "model": card.get("name", str(name)),
+        "weights": _checksum(model),
+        "samples": samples,
+        "sampler": sampler,
+        "steps": steps,
+        "gamma": gamma,
+        "seed": seed,
+        "precision": "bfloat16" if bfloat16 else "float32",
+    }
+    made = _cached(cache, recipe) if cache else None
+    if made is None:
+        model.to(memory_format=torch.channels_last)
+        start = time.monotonic()
+        autocast = torch.bfloat16 if bfloat16 else None
+        images, labels, evaluations = generate(
+            model, samples, test.images.shape[1:], sampler, steps, gamma, seed, autocast
+        )
+        cost = {
+            "evaluations": evaluations,
+            "seconds": round(time.monotonic() - start, 2),
+            "hardware": _hardware(device),
+        }
+        if cache:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            safetensors.torch.save_file(
+                {"images": images}, cache, {"recipe": json.dumps(recipe), "cost": json.dumps(cost)}
+            )
+    else:
+        images, cost = made
+        labels = torch.arange(samples) % model.classes if model.classes else None
+    start = time.monotonic()
+    found = _measure(images, labels, train, test, network)
+    return {
+        "recipe": recipe,
+        "evaluations_per_sample": cost["evaluations"],
+        "seconds_sampling": cost["seconds"],
+        "seconds_measuring": round(time.monotonic() - start, 2),
+        "hardware": cost["hardware"],
+        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
+        "N": samples,
+        "features": {"network": seen_by, "weights": _checksum(network)},
+        "reference": {"data": source, "split": "test", "N": len(test.images), "source": test.source},
+        "floor": "the same of real images at this N: training images (FID to coverage) or test images (IS to nearest)",
+        "error": "one standard deviation over random halves of the samples",
+        "metrics": {key: result._asdict() for key, result in found.items()},
+    }
+
+
+def _measure(
+    images: Tensor, labels: Tensor | None, train: data.Images, test: data.Images, network: nn.Module, draws: int = 5
+) -> dict[str, metrics.Result]:
+    picked = torch.randperm(len(train.images), generator=torch.Generator().manual_seed(0))[: draws * len(images)]
+    known = data.symmetric(train.images)
+    seen = {}
+    sets = {"samples": (images, labels), "test": (test.images, test.labels), "training": (train.images[picked], None)}
+    for name, (pixels, y) in tqdm(sets.items(), desc="features"):
+        x = data.symmetric(pixels)
+        y = None if isinstance(network, metrics.Inception) else y  # whose classes are not these labels
+        distance = None if name == "training" else metrics.nearest(x, known)[0]
+        seen[name] = replace(metrics.extract(x, network, y), nearest=distance)
+    return metrics.report(seen["samples"], seen["test"], seen["training"], draws=draws)
+
+
+def _feature_network(features: str | Path, device: torch.device) -> tuple[nn.Module, str]:
+    """The network that the metrics look through, and its name."""
+    if Path(features).suffix == ".pth":
+        return metrics.Inception(features).to(device), "Inception-v3"
+    network = weights.load(features, device)
+    if not (hasattr(network, "features") and hasattr(network, "head")):
+        raise ValueError(f"{features} is a {type(network).__name__}: expected a classifier")
+    return network.to(memory_format=torch.channels_last), weights.card(features).get("name", str(features))
+
+
+def _checksum(model: nn.Module) -> str:
+    """The first 16 digits of the SHA-256 of all weights, wherever they are stored."""
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _hardware(device: torch.device) -> str:
+    return torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def _cached(path: Path, recipe: dict) -> tuple[Tensor, dict] | None:
+    """The samples in the file and what they cost; None if there are none of this recipe yet."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            if {"recipe", "cost"} - header.keys():
+                raise ValueError(f"{path}: not a cache of samples; expected one, or a new file")
+            if json.loads(header["recipe"]) != recipe:
+                print(f"{path} holds samples of another recipe: they are made anew.")
+                return None
+            return file.get_tensor("images"), json.loads(header["cost"])
+    except SafetensorError as error:
+        raise ValueError(f"{path}: truncated or not a safetensors file ({error})") from None
+
+
+def text(report: dict) -> str:
+    """The report as a table of plain text: each measure, its error bar, and the floor."""
+    lines = [f"{'':24}{'value':>10}{'±':>9}{'floor':>10}{'±':>9}   better"]
+    for key, result in report["metrics"].items():
+        title, form, better = FORMATS[key]
+        numbers = ["" if number is None else form.format(number) for number in result.values()]
+        lines.append(f"{title:24}{numbers[0]:>10}{numbers[1]:>9}{numbers[2]:>10}{numbers[3]:>9}   {better}")
+    reference, features = report["reference"], report["features"]["network"]
+    lines.append(
+        f"N = {report['N']:,}; features: {features}; reference: {reference['N']:,} {reference['name']} test images"
+    )
+    lines.append(f"floor: {report['floor']}; ±: {report['error']}")
+    lines.append(
+        f"{report['evaluations_per_sample']:g} evaluations per sample; {report['seconds_sampling']:.0f} s sampling "
+        f"({report['hardware']}), {report['seconds_measuring']:.0f} s measuring"
+    )
+    return "\n".join(lines)
+
+
+def markdown(reports: list[dict]) -> str:
+    """The reports as one table for the README, a row each, the floor in brackets."""
+    titles = [title for title, _, _ in FORMATS.values()]
+    head = ["model", "sampler", "γ", "evaluations", "N", *titles, "features"]
+    rows = [head, ["---"] * len(head)]
+    for report in reports:
+        recipe = report["recipe"]
+        cells = []
+        for key, (_, form, _) in FORMATS.items():
+            result = report["metrics"].get(key)
+            cells.append(_cell(form, **result) if result else "")
+        gamma = "" if recipe["gamma"] is None else f"{recipe['gamma']:g}"
+        sampler = f"{recipe['sampler']}, {recipe['steps']} steps"
+        start = [f"`{recipe['model']}`", sampler, gamma, f"{report['evaluations_per_sample']:g}", f"{report['N']:,}"]
+        rows.append([*start, *cells, report["features"]["network"]])
+    notes = sorted({f"Reference: {r['reference']['N']:,} {r['reference']['name']} test images." for r in reports})
+    notes += sorted({f"±: {r['error']}. In brackets the floor: {r['floor']}." for r in reports})
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n\n" + " ".join(notes)
+
+
+def _cell(form: str, value: float, error: float, floor: float, floor_error: float | None) -> str:
+    return f"{form.format(value)} ± {form.format(error)} ({form.format(floor)})"
+
+
+def write_table(readme: Path, results: Path) -> int:
+    """Replace what is between the two marks in ``readme`` by the table of ``results``/*.json; how many there were.
+
+    Raises ValueError when there is no report, no readme, or not exactly one pair of marks in it.
+    """
+    files = sorted(results.glob("*.json"))
+    if not files:
+        raise ValueError(f"no .json file in {results}: expected reports that this command wrote")
+    if not readme.is_file():
+        raise ValueError(f"{readme}: no such file; expected to be started in the folder of the repository")
+    page = readme.read_text(encoding="utf-8")
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise ValueError(f"{readme}: expected one line {BEGIN} and below it one line {END}")
+    table = markdown([json.loads(file.read_text(encoding="utf-8")) for file in files])
+    before, rest = page.split(BEGIN)
+    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    return len(files)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m diffusion_helpers.evaluate", description=__doc__.split("\n")[0])
+    parser.add_argument("name", nargs="?", help="a shipped model, or a .safetensors file")
+    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--gamma", type=float, help="guidance, 1 + w (default: 1, the labels as they are)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--features", default="mnist-classifier", help="a classifier, or Inception weights (.pth)")
+    parser.add_argument("--cache", type=Path, help="a .safetensors file that keeps the samples")
+    parser.add_argument("--json", type=Path, help="where the report is written (default: a file in runs)")
+    parser.add_argument("--bfloat16", action="store_true", help="mixed precision, on processors and GPUs that have it")
+    parser.add_argument("--table", action="store_true", help="write the table in README.md from results/*.json")
+    chosen = parser.parse_args()
+    if chosen.table == bool(chosen.name):
+        parser.error("expected the name of a model, or --table")
+    try:
+        if chosen.table:
+            print(f"{write_table(Path('README.md'), Path('results'))} reports in the table of README.md")
+            return
+        options = {k: v for k, v in vars(chosen).items() if k not in ("json", "table")}
+        report = evaluate(**options)
+    except ValueError as error:
+        parser.error(str(error))
+    recipe = report["recipe"]
+    guided = "" if recipe["gamma"] is None else f"-gamma{recipe['gamma']:g}"
+    default = (
+        f"{recipe['model']}-{recipe['sampler']}{recipe['steps']}{guided}-N{recipe['samples']}-seed{recipe['seed']}.json"
+    )
+    path = chosen.json or Path("runs") / default
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(text(report))
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

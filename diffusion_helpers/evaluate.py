@@ -19,7 +19,6 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -70,9 +69,8 @@ def generate(
     if n < 1:
         raise ValueError(f"{n} samples: expected at least 1")
     if (gamma is None) != (model.classes == 0):
-        raise ValueError(
-            f"gamma = {gamma} for a model of {model.classes} classes: expected {'a number' if model.classes else 'none'}"
-        )
+        expected = "a number" if model.classes else "none"
+        raise ValueError(f"gamma = {gamma} for a model of {model.classes} classes: expected {expected}")
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     variance = "beta" if sampler == "ddpm-beta" else "posterior"
@@ -90,10 +88,11 @@ def generate(
             y = None if labels is None else labels[start : start + BATCH].to(device)
             denoise = model if y is None else edits.guide(model, y, gamma=gamma)
             for state in samplers.sample(denoise, x, levels, step):
+                x = state.x
                 bar.update(1)
-            if not bool(state.x.isfinite().all()):
+            if not bool(x.isfinite().all()):
                 raise ValueError(f"samples {start} to {start + len(x)} hold NaN or infinity: expected finite images")
-            yield ((state.x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+            yield ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
 
     hook = model.net.register_forward_pre_hook(count)
     precision = torch.autocast(device.type, autocast) if autocast else nullcontext()
@@ -128,11 +127,11 @@ def evaluate(
     if not isinstance(model, Denoiser):
         raise ValueError(f"{name} is a {type(model).__name__}: expected a diffusion model")
     if model.classes and gamma is None:
-        gamma = 1.0
+        gamma = 1.0  # the labels as they are
     source = card["data"]["name"]
     train, test = data.load(source, "train"), data.load(source, "test")
-    if not 12 <= samples <= min(len(train.images), len(test.images)):
-        most = min(len(train.images), len(test.images))
+    most = min(len(train.images), len(test.images))
+    if not 12 <= samples <= most:  # as metrics.report would say, but before the work
         raise ValueError(f"{samples} samples: expected 12 to {most}, since a floor needs as many real images")
     network, seen_by = _feature_network(features, device)
     recipe = {
@@ -185,18 +184,27 @@ def evaluate(
 
 
 def _measure(
-    images: Tensor, labels: Tensor | None, train: data.Images, test: data.Images, network: nn.Module, draws: int = 5
+    images: Tensor, labels: Tensor | None, train: data.Images, test: data.Images, network: nn.Module
 ) -> dict[str, metrics.Result]:
-    picked = torch.randperm(len(train.images), generator=torch.Generator().manual_seed(0))[: draws * len(images)]
-    known = data.symmetric(train.images)
-    seen = {}
-    sets = {"samples": (images, labels), "test": (test.images, test.labels), "training": (train.images[picked], None)}
-    for name, (pixels, y) in tqdm(sets.items(), desc="features"):
-        x = data.symmetric(pixels)
-        y = None if isinstance(network, metrics.Inception) else y  # whose classes are not these labels
-        distance = None if name == "training" else metrics.nearest(x, known)[0]
-        seen[name] = replace(metrics.extract(x, network, y), nearest=distance)
-    return metrics.report(seen["samples"], seen["test"], seen["training"], draws=draws)
+    """``metrics.report`` on uint8 images, with five sets of training images for the floors."""
+    n, generator = len(images), torch.Generator().manual_seed(0)
+    picked = train.images[torch.randperm(len(train.images), generator=generator)[: 5 * n]]
+    unseen = test.images[torch.randperm(len(test.images), generator=generator)[:n]]
+    if isinstance(network, metrics.Inception):
+        labels = None  # it knows other classes
+    with tqdm(total=5, desc="measuring", unit="part") as bar:
+
+        def look(pixels: Tensor, labels: Tensor | None = None) -> metrics.Features:
+            bar.update(1)
+            return metrics.extract(data.symmetric(pixels), network, labels)
+
+        seen = look(images, labels), look(test.images, test.labels), look(picked)
+        known = data.symmetric(train.images)
+        distances = [metrics.nearest(data.symmetric(pixels), known)[0] for pixels in (images, unseen)]
+        bar.update(1)
+        found = metrics.report(*seen, distances)
+        bar.update(1)
+    return found
 
 
 def _feature_network(features: str | Path, device: torch.device) -> tuple[nn.Module, str]:
@@ -247,7 +255,7 @@ def text(report: dict) -> str:
         lines.append(f"{title:24}{numbers[0]:>10}{numbers[1]:>9}{numbers[2]:>10}{numbers[3]:>9}   {better}")
     reference, features = report["reference"], report["features"]["network"]
     lines.append(
-        f"N = {report['N']:,}; features: {features}; reference: {reference['N']:,} {reference['name']} test images"
+        f"N = {report['N']:,}; features: {features}; reference: {reference['N']:,} {reference['data']} test images"
     )
     lines.append(f"floor: {report['floor']}; ±: {report['error']}")
     lines.append(
@@ -272,7 +280,7 @@ def markdown(reports: list[dict]) -> str:
         sampler = f"{recipe['sampler']}, {recipe['steps']} steps"
         start = [f"`{recipe['model']}`", sampler, gamma, f"{report['evaluations_per_sample']:g}", f"{report['N']:,}"]
         rows.append([*start, *cells, report["features"]["network"]])
-    notes = sorted({f"Reference: {r['reference']['N']:,} {r['reference']['name']} test images." for r in reports})
+    notes = sorted({f"Reference: {r['reference']['N']:,} {r['reference']['data']} test images." for r in reports})
     notes += sorted({f"±: {r['error']}. In brackets the floor: {r['floor']}." for r in reports})
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n\n" + " ".join(notes)
 

@@ -21,9 +21,9 @@ and FID from no more images than features.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,23 +40,22 @@ CHUNK = 1000  # rows of a distance matrix at a time: what bounds the memory
 class Features:
     """What a feature network makes of N images, float64 on the CPU.
 
-    values: (N, D); logits: (N, classes); network: its name. If known, labels: (N,), the class each image should
-    show; nearest: (N,), the distance of each to the nearest training image.
+    values: (N, D); logits: (N, classes); network: its name; labels: (N,), the class that each image shows or should
+    show, if known.
     """
 
     values: Tensor
     logits: Tensor
     network: str
     labels: Tensor | None = None
-    nearest: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def take(self, index: Tensor) -> Features:
         """The images at ``index``, integers (n,)."""
-        parts = {name: getattr(self, name) for name in ("values", "logits", "labels", "nearest")}
-        return replace(self, **{name: part[index] for name, part in parts.items() if part is not None})
+        labels = None if self.labels is None else self.labels[index]
+        return Features(self.values[index], self.logits[index], self.network, labels)
 
 
 class Result(NamedTuple):
@@ -81,7 +80,7 @@ def extract(
     ``head`` (N, D) to (N, classes). Raises ValueError for images that are not finite or not in [-1, 1], and
     unless there are at least 2 and a label for each. Warns of copies and of images without a negative pixel.
     """
-    check_images(images)
+    _check_images(images)
     if labels is not None and labels.shape != (len(images),):
         raise ValueError(f"labels of shape {tuple(labels.shape)}: expected ({len(images)},), one per image")
     name = type(network).__name__ if isinstance(network, nn.Module) else weights.card(network).get("name", str(network))
@@ -94,22 +93,6 @@ def extract(
             values.append(features.double().cpu())
             logits.append(net.head(features).double().cpu())
     return Features(torch.cat(values), torch.cat(logits), name, labels)
-
-
-def check_images(images: Tensor) -> None:
-    """Raise ValueError unless images are floats (N, C, H, W), N >= 2, finite and in [-1, 1]; warn of what looks wrong."""
-    if images.ndim != 4 or not images.is_floating_point() or len(images) < 2:
-        raise ValueError(f"images {tuple(images.shape)} of {images.dtype}: expected floats (N, C, H, W), N at least 2")
-    low, high = images.min().item(), images.max().item()
-    if not -1 <= low <= high <= 1:  # also false for NaN
-        raise ValueError(f"images from {low:.4g} to {high:.4g}: expected [-1, 1] (clamp samples first)")
-    if low >= 0:
-        warnings.warn(
-            f"no pixel is below 0 (lowest: {low:.4g}): are the images in [0, 1]? Expected [-1, 1]", stacklevel=3
-        )
-    copies = len(images) - len({image.tobytes() for image in images.cpu().numpy()})
-    if copies:
-        warnings.warn(f"{copies} of {len(images)} images are exact copies of others in the set", stacklevel=3)
 
 
 class Inception(nn.Module):
@@ -263,7 +246,7 @@ def neighbourhoods(values: Tensor, reference: Tensor, k: int = 5) -> dict[str, f
 
 
 def label_agreement(logits: Tensor, labels: Tensor) -> float:
-    """Share of the images in which the classifier, logits (N, classes), sees the class they should show, labels (N,)."""
+    """Share of the images in which the classifier, logits (N, classes), sees what they should show, labels (N,)."""
     if labels.shape != (len(logits),):
         raise ValueError(f"labels of shape {tuple(labels.shape)}: expected ({len(logits)},), one per image")
     return (logits.argmax(1) == labels).double().mean().item()
@@ -293,60 +276,83 @@ def nearest(images: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def report(
-    samples: Features, reference: Features, real: Features, resamples: int = 20, draws: int = 5, seed: int = 0
+    samples: Features,
+    reference: Features,
+    real: Features,
+    distances: Sequence[Tensor] | None = None,
+    resamples: int = 20,
+    draws: int = 5,
 ) -> dict[str, Result]:
     """Every measure of the samples, by name, with error bar and floor (see the top of this module).
 
-    ``reference``: test images; ``real``: training images, for the floors, of which up to ``draws`` separate sets of N
-    are taken; ``resamples``: halves for the error bars. label_agreement and nearest are there when ``samples``
-    and ``reference`` know them. The neighbourhood measures use N of the reference images, since they need equal
-    numbers. Raises ValueError for N below 12 or above the reference or the real images, and for features
-    of different networks; warns if N is not above the number of features.
+    ``reference``: test images; ``real``: training images; floors are taken over up to ``draws`` separate sets of N of
+    them, error bars over ``resamples`` halves. The neighbourhood measures use N of the reference images, since they
+    need equal numbers. label_agreement is there when samples and reference have labels; nearest, the median, when
+    ``distances`` gives those of the samples and of N test images to their nearest training image.
+    Raises ValueError for N below 12 or above the reference or the real images, and for features of different
+    networks; warns if N is not above the number of features.
     """
-    n, k = len(samples), 5
-    if not 2 * (k + 1) <= n <= min(len(reference), len(real)):
-        raise ValueError(
-            f"{n} samples: expected {2 * (k + 1)} to {min(len(reference), len(real))}, the real images there are"
-        )
-    names = {f"{part.network} ({part.values.shape[1]})" for part in (samples, reference, real)}
+    n, most = len(samples), min(len(reference), len(real))
+    if not 12 <= n <= most:
+        raise ValueError(f"{n} samples: expected 12 to {most}, since a floor needs as many real images")
+    names = sorted({part.network for part in (samples, reference, real)})
     if len(names) > 1:
-        raise ValueError(f"features of {', '.join(sorted(names))}: expected one network")
-    generator = torch.Generator().manual_seed(seed)
+        raise ValueError(f"features of {' and '.join(names)}: expected one network")
+    if samples.labels is not None and reference.labels is None:
+        raise ValueError(
+            "the samples have labels and the reference has none: expected them for both, or for the reference only"
+        )
+    generator = torch.Generator().manual_seed(0)
 
     def draw(total: int, size: int) -> Tensor:
         return torch.randperm(total, generator=generator)[:size]
 
-    near = reference.take(
-        draw(len(reference), n)
-    ).values  # shuffled, since the first half of MNIST's test set is easier
+    near = reference.take(draw(len(reference), n)).values  # drawn, since the first half of MNIST's test set is easier
 
-    def against(f: Features) -> dict[str, float]:
-        distances = {"fid": fid(f.values, reference.values), "kid": kid(f.values, reference.values)}
-        return distances | neighbourhoods(f.values, near, k)
+    def compare(f: Features) -> dict[str, float]:
+        found = {"fid": fid(f.values, reference.values), "kid": kid(f.values, reference.values)}
+        return found | neighbourhoods(f.values, near)
 
     def alone(f: Features) -> dict[str, float]:
-        found = {"inception_score": inception_score(f.logits)}
-        if samples.labels is not None and reference.labels is not None:
-            found["label_agreement"] = label_agreement(f.logits, f.labels)
-        if samples.nearest is not None and reference.nearest is not None:
-            found["nearest"] = f.nearest.double().median().item()
-        return found
+        agreement = {} if f.labels is None else {"label_agreement": label_agreement(f.logits, f.labels)}
+        return {"inception_score": inception_score(f.logits)} | agreement
 
     def results(measure: Callable[[Features], dict[str, float]], others: Features) -> dict[str, Result]:
         value = measure(samples)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said once, above
+            warnings.simplefilter("ignore")  # said once, for the whole
             halves = [measure(samples.take(draw(n, n // 2))) for _ in range(resamples)]
             sets = draw(len(others), n * min(draws, len(others) // n)).split(n)
             floors = [measure(others.take(index)) for index in sets]
         return {name: _result(value[name], [h[name] for h in halves], [f[name] for f in floors]) for name in value}
 
-    return results(against, real) | results(alone, reference)
+    found = results(compare, real) | results(alone, reference)
+    if distances is not None:
+        mine, unseen = distances
+        medians = [mine[draw(len(mine), len(mine) // 2)].median().item() for _ in range(resamples)]
+        found["nearest"] = _result(mine.median().item(), medians, [unseen.median().item()])
+    return found
 
 
 def _result(value: float, halves: list[float], floors: list[float]) -> Result:
     error, floor = torch.tensor(halves).double().std().item(), torch.tensor(floors).double()
     return Result(value, error, floor.mean().item(), floor.std().item() if len(floor) > 1 else None)
+
+
+def _check_images(images: Tensor) -> None:
+    """Raise ValueError unless images are floats (N, C, H, W) in [-1, 1], N >= 2; warn of what looks wrong."""
+    if images.ndim != 4 or not images.is_floating_point() or len(images) < 2:
+        raise ValueError(f"images {tuple(images.shape)} of {images.dtype}: expected floats (N, C, H, W), N at least 2")
+    low, high = images.min().item(), images.max().item()
+    if not -1 <= low <= high <= 1:  # also false for NaN
+        raise ValueError(f"images from {low:.4g} to {high:.4g}: expected [-1, 1] (clamp samples first)")
+    if low >= 0:
+        warnings.warn(
+            f"no pixel is below 0 (lowest: {low:.4g}): are the images in [0, 1]? Expected [-1, 1]", stacklevel=3
+        )
+    copies = len(images) - len({image.tobytes() for image in images.cpu().numpy()})
+    if copies:
+        warnings.warn(f"{copies} of {len(images)} images are exact copies of others in the set", stacklevel=3)
 
 
 def _check(values: Tensor, reference: Tensor | None = None, least: int = 2) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import data, plots, schedules
+from . import data, edits, plots, samplers, schedules
+from .denoise import Denoiser
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -126,3 +127,52 @@ def denoise_explorer(net: torch.nn.Module, images: Tensor, seed: int = 0) -> Exp
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
     controls = {"sigma": _slider(value=0.5, min=0.0, max=1.0, step=0.05, description="noise scale σ")}
     return Explorer(lambda sigma: denoise_frame(net, x, eps, sigma), controls)
+
+
+def scrub_frame(trajectory: samplers.Trajectory, schedule: schedules.Schedule, i: int) -> Figure:
+    """State i of a sampling run, 0 the noise: x_t, the estimates of x0 and eps, and the place on the schedule."""
+    state = trajectory[i]
+    tiles = {"x_t": state.x, "x0 estimate": state.x0, "ε estimate": state.eps / 2}  # noise of 2 sigma is white
+    figure, axes = plots._figure(8.6, 3.0, 1, 4, width_ratios=[1, 1, 1, 1.25])
+    for axis, (name, images) in zip(axes[0], tiles.items(), strict=False):
+        plots._show(axis, plots.tile(images, columns=2))
+        axis.set_title(name, fontsize=10)
+    curve = axes[0][3]
+    whole = schedule(torch.linspace(0, 1, 101, dtype=torch.float64))
+    curve.plot(whole.t, whole.alpha, label="signal α")
+    curve.plot(whole.t, whole.sigma, "--", label="noise σ")
+    curve.plot([state.level.t] * 2, [state.level.alpha, state.level.sigma], "o", color="black")
+    curve.set(title=f"t = {state.level.t:.2f}, step {i} of {len(trajectory) - 1}", ylim=(0, 1.05), xlabel="t", box_aspect=0.8)
+    curve.legend(frameon=False, loc="center right", fontsize=8)
+    return figure
+
+
+def scrubber(trajectories: dict[int, samplers.Trajectory], schedule: schedules.Schedule, start: int) -> Explorer:
+    """A slider over the steps of cached sampling runs, one for each seed, that opens at step ``start``."""
+    seeds = list(trajectories)
+    last = len(trajectories[seeds[0]]) - 1
+    controls = {
+        "i": _slider(value=start, min=0, max=last, description="step, from noise to digit"),
+        "seed": _choice(seeds, seeds[0], "seed"),
+    }
+    return Explorer(lambda i, seed: scrub_frame(trajectories[seed], schedule, i), controls)
+
+
+def guidance_frame(model: Denoiser, digit: int, gamma: float, seed: int, steps: int = 20, count: int = 16) -> Figure:
+    """``count`` fresh samples of one digit, ``steps`` guided DDIM steps from the noise of ``seed``."""
+    noise = torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+    y = torch.full((count,), digit)
+    *_, last = samplers.sample(edits.guide(model, y, gamma=gamma), noise, model.schedule.grid(steps))
+    return plots.grid(last.x, columns=8, title=f"digit {digit}, γ = {gamma:.1f}, w = {gamma - 1:.1f}, noise {seed}")
+
+
+def guidance_explorer(model: Denoiser) -> Explorer:
+    """Live sampling with a slider for the digit, the guidance and the seed of the noise."""
+    controls = {
+        "digit": _slider(value=3, min=0, max=9, description="digit"),
+        "gamma": _slider(value=2.0, min=0.0, max=10.0, step=0.5, description="guidance γ"),
+        "seed": _slider(value=0, min=0, max=20, description="noise (seed)"),
+    }
+    for control in controls.values():
+        control.continuous_update = False  # each picture is sampled anew, for about a second
+    return Explorer(lambda digit, gamma, seed: guidance_frame(model, digit, gamma, seed), controls)

@@ -249,6 +249,7 @@ Y = torch.tensor([3, 7])
         (lambda: guide(model(), torch.tensor([3.0, 7.0]), gamma=3.0), r"\(2,\): expected \(B, 10\)"),
         (lambda: mix_labels(0, 10, 5, 10), "labels 0 and 10: expected 0 to 9"),
         (lambda: mix_labels(-1, 3, 5, 10), "labels -1 and 3: expected 0 to 9"),
+        (lambda: mix_labels(10, 0, 5, 10), "labels 10 and 0: expected 0 to 9"),
         (lambda: mix_labels(0, 3, 1, 10), "1 steps"),
     ],
 )

@@ -241,7 +241,7 @@ def test_an_exact_denoiser_recovers_the_mixture(step, schedule):
 
 @pytest.mark.parametrize("steps", [20, 50])
 def test_in_few_steps_the_posterior_variance_gives_too_little_spread_and_beta_too_much(steps):
-    N, s, levels = 20_000, 0.5, linear_beta(1000).grid(steps)
+    N, s, levels = 100_000, 0.5, linear_beta(1000).grid(steps)
     lower, upper = (
         [*sample(gaussian(0.3, s), images(N, 1, 1, 1), levels, step)][-1].x.std() for step in (ddpm, beta_ddpm)
     )

@@ -1,0 +1,295 @@
+"""The learner's checks: the right answer passes, the stub fails, and each known mistake gets its own hint."""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from torch.nn import functional as F
+
+from diffusion_helpers import checks, schedules
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+REGION = re.compile(r"^( *)### BEGIN SOLUTION.*?### END SOLUTION", re.DOTALL | re.MULTILINE)
+
+
+def exercises() -> list:
+    """(cells that define things, the solution cell, its check cell), one for each exercise of each notebook."""
+    found = []
+    for path in NOTEBOOKS:
+        before: list[str] = []
+        for cell in nbformat.read(path, as_version=4).cells:
+            role = cell.metadata.get("nbgrader", {})
+            if "setup" in cell.metadata.get("tags", []):
+                before.append(re.sub(r"^ +%pip.*$", "    pass", cell.source, flags=re.MULTILINE))
+            if role.get("solution"):
+                solution = cell.source
+            if role.get("grade"):
+                found.append(pytest.param(list(before), solution, cell.source, id=f"{path.stem}: {role['grade_id']}"))
+                before.append(solution)
+    return found
+
+
+def run(cells: list[str]) -> None:
+    namespace: dict = {}
+    for cell in cells:
+        exec(cell, namespace)  # noqa: S102
+
+
+def test_every_lesson_has_exercises() -> None:
+    assert len(exercises()) >= 4 * len(NOTEBOOKS) > 0
+
+
+@pytest.mark.parametrize(("before", "solution", "check"), exercises())
+def test_the_solution_passes_and_says_what_it_established(before, solution, check, capsys) -> None:
+    run([*before, solution, check])
+    assert capsys.readouterr().out.startswith("✓ ")
+
+
+@pytest.mark.parametrize(("before", "solution", "check"), exercises())
+def test_the_stub_does_not_pass(before, solution, check) -> None:
+    stub, regions = REGION.subn(r"\1raise NotImplementedError()", solution)
+    assert regions == 1
+    with pytest.raises((NotImplementedError, checks.Mistake)):
+        run([*before, stub, check])
+    without, _ = REGION.subn(r"\1pass", solution)
+    with pytest.raises(checks.Mistake):
+        run([*before, without, check])
+
+
+BARS = schedules.linear_beta(300)
+NULL = 10
+
+
+def forward(image: Callable[[float], float], share: Callable[[float], float], draw=torch.randn_like):
+    def step(x0, bar):
+        eps = draw(x0)
+        return image(bar) * x0 + share(bar) * eps, eps
+
+    return step
+
+
+def chain(image: Callable[[float], float], share: Callable[[float], float], draw=torch.randn_like):
+    return lambda x, beta: image(beta) * x + share(beta) * draw(x)
+
+
+def loss_of(
+    sigma=lambda s: s, draw=torch.randn_like, target=lambda x, z, eps: x, see=lambda z: z, error=F.mse_loss
+):
+    def loss(net, x, s):
+        eps = draw(x)
+        z = see(x + sigma(s) * eps)
+        return error(net(z), target(x, z, eps))
+
+    return loss
+
+
+def seen_twice(measure):
+    return lambda net, x, sigma: measure(net(x + sigma * torch.randn_like(x)), x + sigma * torch.randn_like(x), x)
+
+
+def decibel(estimate, x):
+    return -10 * (estimate - x).square().mean().log10().item()
+
+
+def time_loss(
+    draw_t=lambda n, T: torch.randint(1, T + 1, (n,)), target=lambda x0, x, eps: eps, root=torch.sqrt, scale=True
+):
+    def loss(net, x0, bars):
+        T = len(bars) - 1
+        t = draw_t(len(x0), T)
+        bar = bars[t].reshape(-1, 1, 1, 1)
+        eps = torch.randn_like(x0)
+        x = root(bar) * x0 + root(1 - bar) * eps
+        return F.mse_loss(net(x, t / T if scale else t), target(x0, x, eps))
+
+    return loss
+
+
+def reverse(last_noise=False, third=lambda bar, before: 1 - before, root_x0=True, front=lambda bar, before: before, std=torch.sqrt):
+    def step(x, eps, bars, t):
+        bar, before = bars[t], bars[t - 1]
+        alpha, beta = bar / before, 1 - bar / before
+        x0 = (x - (1 - bar).sqrt() * eps) / bar.sqrt() if root_x0 or t == 1 else (x - (1 - bar) * eps) / bar
+        mean = before.sqrt() * beta / (1 - bar) * x0 + alpha.sqrt() * (1 - before) / (1 - bar) * x
+        if t > 1:
+            mean = front(bar, before).sqrt() * beta / (1 - bar) * x0 + alpha.sqrt() * third(bar, before) / (1 - bar) * x
+        return mean + std(beta) * torch.randn_like(x) if t > 1 or last_noise else mean
+
+    return step
+
+
+def fixed_count(y, p, null):
+    y[torch.randperm(len(y))[: int(p * len(y))]] = null
+    return y
+
+
+def dropped(keep=lambda y, p: torch.rand(len(y)) >= p, to=lambda y, null: torch.full_like(y, null)):
+    return lambda y, p, null: torch.where(keep(y, p), y, to(y, null))
+
+
+def blended(first, last, share, swap=False, norm=False):
+    one, other = torch.eye(10)[[first, last]]
+    row = share * one + (1 - share) * other if swap else (1 - share) * one + share * other
+    return row / row.norm() if norm else row
+
+
+ones = torch.ones(1)
+MISTAKES = {
+    checks.alpha_bar: [
+        (lambda b: torch.cumprod(1 - b, 0), "put ᾱ₀ = 1 in front"),
+        (lambda b: torch.cat([ones, torch.cumsum(1 - b, 0)]), "use a product"),
+        (lambda b: torch.cumsum(1 - b, 0), "use a product"),
+        (lambda b: torch.cat([ones, torch.cumprod(b, 0)]), "multiply what stays"),
+        (lambda b: torch.cumprod(b, 0), "multiply what stays"),
+        (lambda b: 1 - b, "product of all of them"),
+        (lambda b: torch.cat([ones, torch.cumprod(1 - b, 0)]).sqrt(), "return ᾱ itself"),
+        (lambda b: torch.cat([torch.cumprod(1 - b, 0), ones]), "comes first"),
+        (lambda b: None, "forget to return"),
+        (lambda b: torch.zeros(5), "expected [1.0"),
+    ],
+    checks.forward_step: [
+        (forward(lambda b: b, lambda b: 1 - b), "scaled by the roots"),
+        (forward(lambda b: b, lambda b: (1 - b) ** 0.5), "its factor is √ᾱ"),
+        (forward(lambda b: b**0.5, lambda b: 1 - b), "the factor is √(1−ᾱ)"),
+        (forward(lambda b: 1, lambda b: (1 - b) ** 0.5), "variance grows above 1"),
+        (forward(lambda b: (1 - b) ** 0.5, lambda b: b**0.5), "swapped"),
+        (forward(lambda b: b**0.5, lambda b: 1), "its factor is √(1−ᾱ)"),
+        (forward(lambda b: b**0.5, lambda b: (1 - b) ** 0.5, torch.rand_like), "not rand_like"),
+        (forward(lambda b: b**0.5, lambda b: (1 - b) ** 0.5, lambda x: torch.randn_like(x[:1]).expand_as(x)), "batch included"),
+        (forward(lambda b: b**0.5, lambda b: (1 - b) ** 0.5, torch.ones_like), "same number everywhere"),
+        (lambda x, b: x, "return x_t, eps"),
+        (lambda x, b: (b**0.5 * x + (1 - b) ** 0.5 * torch.randn_like(x), torch.randn_like(x)), "same eps in both"),
+    ],
+    checks.chain_step: [
+        (chain(lambda b: 1, lambda b: b**0.5), "it explodes"),
+        (chain(lambda b: 1 - b, lambda b: b**0.5), "its factor is √(1−β)"),
+        (chain(lambda b: (1 - b) ** 0.5, lambda b: b), "its root √β"),
+        (chain(lambda b: (1 - b) ** 0.5, lambda b: b**0.5, torch.rand_like), "not rand_like"),
+        (chain(lambda b: (1 - b) ** 0.5, lambda b: b**0.5, torch.zeros_like), "same noise"),
+        (lambda x, b: (1 - b) ** 0.5 * x + b**0.5 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)), "no seed"),
+    ],
+    checks.signal_left: [
+        (BARS(1.0).alpha.item() ** 2, "multiplied by its root"),
+        (BARS(1.0).sigma.item(), "the signal is √ᾱ"),
+        (BARS(1.0).snr.item(), "√ᾱ alone"),
+        (schedules.linear_beta(1000)(0.3).alpha.item(), "with T = 300"),
+        (0.5, "not √ᾱ at T = 300"),
+        (None, "expected a number"),
+    ],
+    checks.denoising_loss: [
+        (loss_of(sigma=lambda s: s**2), "multiply the noise by σ itself"),
+        (loss_of(sigma=math.sqrt), "not a variance"),
+        (loss_of(sigma=lambda s: 1), "σ·eps"),
+        (loss_of(draw=torch.rand_like), "not rand_like"),
+        (loss_of(see=lambda z: z.clamp(0, 1)), "clamping bends"),
+        (loss_of(sigma=lambda s: 0), "give it z"),
+        (loss_of(target=lambda x, z, eps: z), "teaches the network to copy"),
+        (loss_of(target=lambda x, z, eps: eps), "the target is x"),
+        (loss_of(error=lambda a, b: (a - b).square().sum()), "take their mean"),
+        (loss_of(error=F.l1_loss), "square the difference"),
+        (loss_of(error=lambda a, b: F.mse_loss(a, b).sqrt()), "leave the root away"),
+        (lambda net, x, s: x.mean(), "never called"),
+    ],
+    checks.psnr: [
+        (lambda a, b: -decibel(a, b), "sign is turned"),
+        (lambda a, b: 2 * decibel(a, b), "The factor is 20"),
+        (lambda a, b: decibel(a, b) / 2, "root was taken"),
+        (lambda a, b: -10 * (a - b).square().mean().log().item(), "log10"),
+        (lambda a, b: decibel(a, b) / 10, "factor 10 is missing"),
+        (lambda a, b: decibel(a, b) + 20 * math.log10(255), "the peak is 1"),
+        (lambda a, b: -10 * (a - b).square().mean((1, 2, 3)).clamp(1e-9).log10().mean().item(), "one mean over everything"),
+    ],
+    checks.gain: [
+        (seen_twice(lambda answer, z, x: decibel(answer, x) - decibel(z, x)), "one z for both"),
+        (lambda net, x, s: (lambda z: decibel(z, x) - decibel(net(z), x))(x + s * torch.randn_like(x)), "sign is turned"),
+        (lambda net, x, s: (lambda z: (decibel(net(z), x) - decibel(z, x)) / 2)(x + s * torch.randn_like(x)), "against x"),
+    ],
+    checks.best_constant: [
+        (lambda images: images.mean(), "dim 0"),
+        (lambda images: images.median(0).values, "median"),
+        (lambda images: images[0], "no single digit"),
+        (lambda images: torch.zeros_like(images[0]), "expected the mean"),
+    ],
+    checks.time_condition: [
+        (lambda h1, h2, t, T, t1, t2: (h1 + t2(t[:, None] / T), h2 + t1(t[:, None] / T)), "swapped"),
+        (lambda h1, h2, t, T, t1, t2: (h1 + t1(t[:, None]), h2 + t2(t[:, None])), "t / T"),
+        (lambda h1, h2, t, T, t1, t2: (h1 * t1(t[:, None] / T), h2 * t2(t[:, None] / T)), "it is added"),
+        (lambda h1, h2, t, T, t1, t2: (h1 + t1(t / T), h2 + t2(t / T)), "t[:, None]"),
+        (lambda h1, h2, t, T, t1, t2: (h1, h2), "does not change with t"),
+    ],
+    checks.ddpm_loss: [
+        (time_loss(lambda n, T: torch.randint(0, T + 1, (n,))), "clean data"),
+        (time_loss(lambda n, T: torch.randint(1, T, (n,))), "leaves the upper end out"),
+        (time_loss(lambda n, T: torch.randint(1, T + 1, (1,)).expand(n)), "draw one for each image"),
+        (time_loss(scale=False), "t / T"),
+        (time_loss(root=lambda bar: bar), "factors are their roots"),
+        (time_loss(target=lambda x0, x, eps: x0), "compared with the clean"),
+        (time_loss(target=lambda x0, x, eps: x), "compared with the noisy"),
+        (time_loss(target=lambda x0, x, eps: -eps), "the target is +eps"),
+    ],
+    checks.reverse_step: [
+        (reverse(last_noise=True), "last step"),
+        (reverse(third=lambda bar, before: 1 - bar), "(1−ᾱ_{t−1}) belongs"),
+        (reverse(root_x0=False), "root is missing"),
+        (reverse(front=lambda bar, before: bar), "√ᾱ_{t−1} belongs"),
+        (reverse(std=lambda beta: beta), "its root √β_t"),
+        (reverse(std=torch.zeros_like), "No noise is added at all"),
+        (reverse(std=torch.ones_like), "expected √β_t"),
+    ],
+    checks.drop_labels: [
+        (dropped(to=lambda y, null: torch.zeros_like(y)), "the digit 0"),
+        (dropped(to=lambda y, null: torch.full_like(y, -1)), "become -1"),
+        (fixed_count, "same number"),
+        (dropped(keep=lambda y, p: torch.rand(len(y)) < p), "turned"),
+        (dropped(keep=lambda y, p: (torch.rand(1) >= p).expand(len(y))), "one random number for each"),
+        (lambda y, p, null: y, "No label is dropped"),
+        (dropped(keep=lambda y, p: torch.rand(len(y)) >= 0.6), "expected 25%"),
+    ],
+    checks.guided_eps: [
+        (lambda c, u, g: c + g * (c - u), "γ is used as w"),
+        (lambda c, u, g: c + g * (u - c), "swapped"),
+        (lambda c, u, g: u - g * (c - u), "sign is turned"),
+        (lambda c, u, g: g * c + u, "does not leave equal answers alone"),
+        (lambda c, u, g: u + (c - u) / g, "goes past c"),
+    ],
+    checks.gamma_to_w: [
+        (lambda g: g, "w is not γ"),
+        (lambda g: g + 1, "other way round"),
+        (lambda g: -g, "expected -1, 0, 4"),
+    ],
+    checks.interpolate_labels: [
+        (lambda a, b, s: (1 - s) * a + s * b, "no digit 5½"),
+        (lambda a, b, s: blended(a, b, s), "divide by its norm"),
+        (lambda a, b, s: blended(a, b, s, swap=True, norm=True), "ends are swapped"),
+        (lambda a, b, s: torch.eye(10)[a], "not the one-hot rows"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "hint"),
+    [
+        pytest.param(check, answer, hint, id=f"{check.__name__}: {hint}")
+        for check, known in MISTAKES.items()
+        for answer, hint in known
+    ],
+)
+def test_each_known_mistake_gets_its_own_hint(check, answer, hint) -> None:
+    for seed in range(3):  # the hint must not hang on the luck of the draw
+        torch.manual_seed(seed)
+        with pytest.raises(checks.Mistake, match=re.escape(hint)):
+            check(answer)
+
+
+def test_hints_within_a_check_differ() -> None:
+    for check, known in MISTAKES.items():
+        said = set()
+        for answer, _ in known:
+            with pytest.raises(checks.Mistake) as told:
+                check(answer)
+            said.add(str(told.value))
+        assert len(said) >= len({hint for _, hint in known}), check.__name__

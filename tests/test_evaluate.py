@@ -1,0 +1,287 @@
+"""The report command on tiny untrained models and random images: no shipped model, no data set."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from diffusion_helpers import data, evaluate, weights
+from diffusion_helpers.denoise import Denoiser
+from diffusion_helpers.schedules import flow, linear_beta
+from diffusion_helpers.unet import DigitClassifier
+
+pytestmark = pytest.mark.filterwarnings("ignore:FID of")  # 20 images in 128 features
+
+GUIDED = {
+    "network": "ResidualUNet",
+    "config": {"widths": [8, 8], "attention": [], "classes": 10},
+    "kind": "flow",
+    "schedule": {"name": "flow"},
+}
+PLAIN = {
+    "network": "CourseUNet",
+    "config": {"D": 2, "time": True},
+    "kind": "eps",
+    "schedule": {"name": "linear_beta", "T": 20},
+}
+CLASSIFIER = {"network": "DigitClassifier", "config": {"width": 1}}
+
+
+@pytest.fixture(autouse=True)
+def tiny_data(monkeypatch):
+    def load(name, split):
+        n = {"train": 70, "test": 40}[split]
+        generator = torch.Generator().manual_seed(n)
+        images = torch.randint(0, 256, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
+        return data.Images(images, torch.arange(n) % 10, "made up")
+
+    monkeypatch.setattr(evaluate.data, "load", load)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    for name, spec in {"guided": GUIDED, "plain": PLAIN, "classifier": CLASSIFIER}.items():
+        card = {"name": name, "spec": spec, "data": {"name": "mnist"}}
+        weights.save(weights.build(spec), folder / f"{name}.safetensors", card)
+    return folder
+
+
+def report(folder, name="guided", **options):
+    options = {"samples": 20, "steps": 2, "features": folder / "classifier.safetensors"} | options
+    return evaluate.evaluate(folder / f"{name}.safetensors", **options)
+
+
+class Painter(nn.Module):
+    """Predicts x0: an image as bright as the label is high, and 0.9 without one; keeps what it was given."""
+
+    classes, channels = 10, 1
+
+    def __init__(self, bad=False):
+        super().__init__()
+        self.scale, self.bad, self.sizes = nn.Parameter(torch.tensor(0.1)), bad, []
+
+    def forward(self, x, t, y):
+        self.sizes.append(len(x))
+        brightness = torch.where(y.sum(1) > 0, y.argmax(1) * self.scale, 0.9)
+        return (torch.nan if self.bad else 1) * brightness[:, None, None, None].expand_as(x)
+
+
+# ---- samples
+
+
+def test_samples_are_8_bit_images_of_balanced_labels_in_bounded_batches(monkeypatch):
+    monkeypatch.setattr(evaluate, "BATCH", 7)
+    net = Painter()
+    images, labels, evaluations = evaluate.generate(Denoiser(net, "x0", flow()), 30, (1, 28, 28), steps=3, gamma=1.0)
+    assert images.dtype == torch.uint8 and images.shape == (30, 1, 28, 28)
+    assert labels.bincount().tolist() == [3] * 10
+    assert torch.allclose(data.symmetric(images)[:, 0, 0, 0], 0.1 * labels, atol=0.005)  # each image has its label
+    assert max(net.sizes) == 7 and evaluations == 3
+
+
+@pytest.mark.parametrize(("gamma", "expected"), [(0.0, 4), (1.0, 4), (2.5, 8)])
+def test_guidance_doubles_the_evaluations(gamma, expected):
+    model = Denoiser(Painter(), "x0", flow())
+    assert evaluate.generate(model, 12, (1, 28, 28), steps=4, gamma=gamma)[2] == expected
+    assert not model.net._forward_pre_hooks
+
+
+def test_samples_come_from_the_seed_alone():
+    torch.manual_seed(0)
+    model = weights.build(PLAIN)
+    make = lambda **options: evaluate.generate(model, 3, (1, 28, 28), steps=3, **options)[0]  # noqa: E731
+    for sampler in evaluate.SAMPLERS:
+        assert torch.equal(make(sampler=sampler, seed=1), make(sampler=sampler, seed=1))
+        assert not torch.equal(make(sampler=sampler, seed=1), make(sampler=sampler, seed=2))
+    first, second, third = (make(sampler=sampler) for sampler in evaluate.SAMPLERS)
+    assert not torch.equal(first, second) and not torch.equal(second, third)
+
+
+def test_the_samplers_are_those_of_the_package():
+    from functools import partial
+
+    from diffusion_helpers import samplers
+
+    torch.manual_seed(0)
+    model, generator = weights.build(PLAIN), torch.Generator().manual_seed(5)
+    x = torch.randn(4, 1, 28, 28, generator=generator)
+    step = partial(samplers.ddpm, variance="beta", generator=generator)
+    *_, last = samplers.sample(model, x, linear_beta(20).grid(5), step)
+    found = evaluate.generate(model, 4, (1, 28, 28), "ddpm-beta", steps=5, seed=5)[0]
+    assert (data.symmetric(found) - last.x.clamp(-1, 1)).abs().max() < 1 / 127
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampler": "euler"}, "sampler 'euler': expected one of ddim, ddpm, ddpm-beta"),
+        ({"n": 0}, "0 samples: expected at least 1"),
+        ({"gamma": None}, "gamma = None for a model of 10 classes: expected a number"),
+        ({"steps": 0}, "steps = 0: expected 1"),
+        ({"bad": True}, "samples 0 to 5 hold NaN or infinity"),
+    ],
+)
+def test_bad_requests_are_refused(options, message):
+    options = {"n": 5, "shape": (1, 28, 28), "gamma": 1.0, "steps": 2, "bad": False} | options
+    model = Denoiser(Painter(options.pop("bad")), "x0", flow())
+    with pytest.raises(ValueError, match=message):
+        evaluate.generate(model, **options)
+
+
+# ---- the report
+
+
+def test_a_report_holds_what_it_takes_to_read_and_repeat_it(folder):
+    found = json.loads(json.dumps(report(folder, gamma=2.0, seed=3)))
+    assert found["N"] == 20 and found["evaluations_per_sample"] == 4
+    assert found["recipe"] | {"weights": ""} == {
+        "model": "guided",
+        "weights": "",
+        "samples": 20,
+        "sampler": "ddim",
+        "steps": 2,
+        "gamma": 2.0,
+        "seed": 3,
+        "precision": "float32",
+    }
+    assert found["features"]["network"] == "classifier" and len(found["features"]["weights"]) == 16
+    assert found["reference"] == {"data": "mnist", "split": "test", "N": 40, "source": "made up"}
+    assert found["seconds_sampling"] > 0 and found["hardware"] and found["versions"]["torch"]
+    assert list(found["metrics"]) == list(evaluate.FORMATS)
+    for result in found["metrics"].values():
+        assert list(result) == ["value", "error", "floor", "floor_error"]
+
+
+def test_a_model_without_classes_has_no_guidance_and_no_label_agreement(folder):
+    found = report(folder, "plain", sampler="ddpm")
+    assert found["recipe"]["gamma"] is None and "label_agreement" not in found["metrics"]
+    with pytest.raises(ValueError, match="gamma = 2.0 for a model of 0 classes: expected none"):
+        report(folder, "plain", gamma=2.0)
+
+
+def test_mixed_precision_is_on_the_record(folder):
+    assert report(folder, bfloat16=True)["recipe"]["precision"] == "bfloat16"
+
+
+def test_what_cannot_be_evaluated_is_refused(folder):
+    with pytest.raises(ValueError, match="is a DigitClassifier: expected a diffusion model"):
+        report(folder, "classifier")
+    with pytest.raises(ValueError, match="is a Denoiser: expected a classifier"):
+        report(folder, features=folder / "guided.safetensors")
+    with pytest.raises(ValueError, match="no such file"):
+        report(folder, "missing")
+    with pytest.raises(ValueError, match="weights-inception"):
+        report(folder, features=folder / "missing.pth")
+    for samples in (11, 41):
+        with pytest.raises(ValueError, match=f"{samples} samples: expected 12 to 40"):
+            report(folder, samples=samples)
+
+
+# ---- the cache
+
+
+def test_cached_samples_give_the_same_report_without_sampling(folder, tmp_path, monkeypatch):
+    cache = tmp_path / "new" / "samples.safetensors"
+    first = report(folder, cache=cache)
+    monkeypatch.setattr(evaluate, "generate", lambda *_: pytest.fail("sampled again"))
+    second = report(folder, cache=cache)
+    for part in ("metrics", "recipe", "evaluations_per_sample", "seconds_sampling", "hardware"):
+        assert first[part] == second[part]
+    kept = safetensors.torch.load_file(cache)["images"]
+    assert kept.dtype == torch.uint8 and kept.shape == (20, 1, 28, 28)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"samples": 21}, {"gamma": 3.0}, {"steps": 3}, {"sampler": "ddpm"}])
+def test_samples_of_another_recipe_are_made_anew(folder, tmp_path, change, capsys):
+    cache = tmp_path / "samples.safetensors"
+    report(folder, cache=cache)
+    found = report(folder, cache=cache, **change)
+    assert "another recipe" in capsys.readouterr().out
+    monkeyed = safetensors.safe_open(cache, "pt").metadata()
+    assert json.loads(monkeyed["recipe"]) == found["recipe"]
+
+
+def test_a_file_that_is_no_cache_is_refused_and_left_alone(folder, tmp_path):
+    other, broken = tmp_path / "model.safetensors", tmp_path / "broken.safetensors"
+    other.write_bytes((folder / "guided.safetensors").read_bytes())
+    broken.write_bytes(other.read_bytes()[:1000])
+    for path, message in ((other, "not a cache of samples"), (broken, "truncated or not a safetensors file")):
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match=message):
+            report(folder, cache=path)
+        assert path.read_bytes() == before
+
+
+# ---- the command
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, arguments)])
+    evaluate.main()
+
+
+def test_the_command_prints_a_table_and_writes_json(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    features = ["--features", folder / "classifier.safetensors"]
+    run(monkeypatch, folder / "guided.safetensors", "--samples", 20, "--steps", 2, "--gamma", 1.5, *features)
+    path = Path("runs/guided-ddim2-gamma1.5-N20-seed0.json")
+    found, printed = json.loads(path.read_text()), capsys.readouterr().out
+    for title, _, _ in evaluate.FORMATS.values():
+        assert title in printed
+    assert "N = 20; features: classifier; reference: 40 mnist test images" in printed and str(path) in printed
+    run(monkeypatch, folder / "plain.safetensors", "--samples", 20, "--steps", 2, "--json", "a/b.json", *features)
+    assert json.loads(Path("a/b.json").read_text())["recipe"]["model"] == "plain"
+
+    Path("README.md").write_text(f"# Title\n\n{evaluate.BEGIN}\nold\n{evaluate.END}\n\nrest\n", encoding="utf-8")
+    Path("results").mkdir()
+    for file in (path, Path("a/b.json")):
+        (Path("results") / file.name).write_bytes(file.read_bytes())
+    run(monkeypatch, "--table")
+    page = Path("README.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("|")]
+    assert len(rows) == 4 and len({len(row) for row in rows}) == 1
+    assert [rows[2][0], rows[3][0]] == ["| `plain`", "| `guided`"]
+    fid = found["metrics"]["fid"]
+    assert f"{fid['value']:.3f} ± {fid['error']:.3f} ({fid['floor']:.3f})" in rows[3]
+    assert page.startswith("# Title\n") and page.endswith(f"{evaluate.END}\n\nrest\n") and "old" not in page
+    run(monkeypatch, "--table")
+    assert Path("README.md").read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected the name of a model, or --table"),
+        (["mnist-nothing"], "model 'mnist-nothing': expected one of"),
+        (["a", "--table"], "expected the name of a model, or --table"),
+        (["--table"], "no .json file in results"),
+        (["a", "--sampler", "euler"], "invalid choice"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_the_table_needs_a_readme_with_one_pair_of_marks(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    readme = tmp_path / "README.md"
+    with pytest.raises(ValueError, match="no such file"):
+        evaluate.write_table(readme, tmp_path)
+    for page in ("none", evaluate.BEGIN, f"{evaluate.END}\n{evaluate.BEGIN}", 2 * f"{evaluate.BEGIN}{evaluate.END}"):
+        readme.write_text(page)
+        with pytest.raises(ValueError, match="expected one line"):
+            evaluate.write_table(readme, tmp_path)
+        assert readme.read_text() == page
+
+
+def test_the_classifier_of_the_tests_has_the_features_of_the_real_one():
+    assert DigitClassifier(width=1).head[1].in_features == 128

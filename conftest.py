@@ -4,7 +4,9 @@ import os
 import socket
 
 import pytest
+import torch
 
+torch.set_num_threads(1)  # the networks of the tests are so small that more threads only wait for each other
 os.environ.setdefault("DIFFUSION_BUDGET", "quick")  # reaches the kernels of the notebooks
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 

@@ -55,7 +55,9 @@ def alpha_bar(function: Callable[[Tensor], Tensor]) -> None:
     found = function(betas)
     if isinstance(found, Tensor) and found.shape == (4,):
         if _is(found, right[1:]):
-            raise Mistake("There are T entries, and clean data is missing. Hint: put ᾱ₀ = 1 in front, so that entry t is level t.")
+            raise Mistake(
+                "There are T entries, and clean data is missing. Hint: put ᾱ₀ = 1 in front, so that entry t is level t."
+            )
         if _is(found, keep.cumsum(0)):
             raise Mistake("ᾱ is a sum here. Hint: each step multiplies what is left, so use a product (torch.cumprod).")
         if _is(found, betas.cumprod(0)):
@@ -87,14 +89,17 @@ def forward_step(function: Callable[[Tensor, float], tuple[Tensor, Tensor]]) -> 
     if eps.std() < 1e-6:
         raise Mistake("The noise is the same number everywhere. Hint: torch.randn_like(x0).")
     if eps.min() >= 0 and eps.max() <= 1:
-        raise Mistake("The noise lies between 0 and 1: it is uniform. Hint: randn_like, with an n for normal, not rand_like.")
+        raise Mistake(
+            "The noise lies between 0 and 1: it is uniform. Hint: randn_like, with an n for normal, not rand_like."
+        )
     if _is(eps[0], eps[1]):
         raise Mistake("Every image gets the same noise. Hint: draw noise of the shape of x0, batch included.")
     if abs(eps.mean()) > 0.03 or abs(eps.std() - 1) > 0.03:
         raise Mistake(f"The noise has mean {eps.mean():.2f} and standard deviation {eps.std():.2f}: expected 0 and 1.")
     keep, add = math.sqrt(bar), math.sqrt(1 - bar)
     known = {
-        "ᾱ stands where its root belongs. Hint: variances add up, so images are scaled by the roots √ᾱ and √(1−ᾱ).": bar * x0
+        "ᾱ stands where its root belongs. Hint: variances add up, so images are scaled by the roots √ᾱ and √(1−ᾱ).": bar
+        * x0
         + (1 - bar) * eps,
         "The image is scaled by ᾱ. Hint: its factor is √ᾱ.": bar * x0 + add * eps,
         "The noise is scaled by 1−ᾱ. Hint: that is its variance; the factor is √(1−ᾱ).": keep * x0 + (1 - bar) * eps,
@@ -123,13 +128,19 @@ def chain_step(function: Callable[[Tensor, float], Tensor]) -> None:
     if _is(found, again):
         raise Mistake("Two calls add the same noise. Hint: draw it inside the function; no seed in there.")
     if abs(upper.sub(mean).div(std).pow(4).mean() - 3) > 0.5:
-        raise Mistake("The noise is not normal (it looks uniform). Hint: randn_like, with an n for normal, not rand_like.")
+        raise Mistake(
+            "The noise is not normal (it looks uniform). Hint: randn_like, with an n for normal, not rand_like."
+        )
     if abs(mean - 2.0) < 0.03:
-        raise Mistake("The image is not scaled down. Hint: with √(1−β) in front the variance stays at 1; without it, it explodes.")
+        raise Mistake(
+            "The image is not scaled down. Hint: with √(1−β) in front the variance stays at 1; without it, it explodes."
+        )
     if abs(mean - 2 * (1 - beta)) < 0.03:
         raise Mistake("The image is scaled by 1−β. Hint: its factor is √(1−β).")
     if abs(mean - 2 * math.sqrt(1 - beta)) > 0.03:
-        raise Mistake(f"A pixel of 2.0 has mean {mean:.2f} afterwards: expected 2·√(1−β) = {2 * math.sqrt(1 - beta):.2f}.")
+        raise Mistake(
+            f"A pixel of 2.0 has mean {mean:.2f} afterwards: expected 2·√(1−β) = {2 * math.sqrt(1 - beta):.2f}."
+        )
     if abs(std - beta) < 0.02:
         raise Mistake("The noise is scaled by β. Hint: β is a variance; the factor is its root √β.")
     if abs(std - math.sqrt(beta)) > 0.02:
@@ -153,7 +164,9 @@ def signal_left(answer: float) -> None:
     if abs(found - linear_beta(1000)(0.3).alpha.item()) < 0.004:
         raise Mistake(f"{found:.3f} is √ᾱ after 300 of 1000 steps. Hint: build the schedule with T = 300.")
     if abs(found - alpha) > 0.004:
-        raise Mistake(f"{found:.3f} is not √ᾱ at T = 300. Hint: linear_beta(300)(1.0).alpha, or the last entry of your own ᾱ.")
+        raise Mistake(
+            f"{found:.3f} is not √ᾱ at T = 300. Hint: linear_beta(300)(1.0).alpha, or the last entry of your own ᾱ."
+        )
     _say(f"√ᾱ = {alpha:.3f}: after 300 steps more than a fifth of the image is still there.")
 
 
@@ -183,7 +196,9 @@ def denoising_loss(function: Callable[[nn.Module, Tensor, float], Tensor]) -> No
     if z.min() >= 0 and z.max() <= 1:
         raise Mistake("The noisy image is clamped to [0, 1]. Hint: leave it as it is; clamping bends the noise.")
     if added.min() >= 0:
-        raise Mistake("The noise is never negative: it is uniform. Hint: randn_like, with an n for normal, not rand_like.")
+        raise Mistake(
+            "The noise is never negative: it is uniform. Hint: randn_like, with an n for normal, not rand_like."
+        )
     std = added.std().item()
     if abs(std - sigma**2) < 0.01:
         raise Mistake("The noise is scaled by σ². Hint: σ is a standard deviation; multiply the noise by σ itself.")
@@ -195,14 +210,17 @@ def denoising_loss(function: Callable[[nn.Module, Tensor, float], Tensor]) -> No
         raise Mistake(f"The noise has standard deviation {std:.3f}: expected σ = {sigma}. Is x itself scaled?")
     known = {
         "The answer is compared with the noisy image. Hint: that teaches the network to copy; the target is the clean x.": z,
-        "The answer is compared with the noise. Hint: this network predicts the clean image; the target is x.": added / sigma,
+        "The answer is compared with the noise. Hint: this network predicts the clean image; the target is x.": added
+        / sigma,
     }
     for hint, wrong in known.items():
         if _is(loss, F.mse_loss(0.5 * z, wrong).item()):
             raise Mistake(hint)
     right = F.mse_loss(0.5 * z, x).item()
     if _is(loss, right * x.numel(), 1e-3) or _is(loss, right * 784, 1e-3):
-        raise Mistake("The squares are summed. Hint: take their mean, so that the learning rate does not depend on the size.")
+        raise Mistake(
+            "The squares are summed. Hint: take their mean, so that the learning rate does not depend on the size."
+        )
     if _is(loss, (0.5 * z - x).abs().mean().item()):
         raise Mistake("This is the mean absolute error. Hint: square the difference.")
     if _is(loss, math.sqrt(right)):
@@ -234,7 +252,9 @@ def psnr(function: Callable[[Tensor, Tensor], float]) -> None:
     uneven[0] = 0.2  # mse 0.02 over both images, but 0.04 and 0 apart
     found = _number(function(uneven, x), "the PSNR")
     if abs(found + 10 * math.log10(0.02)) > 1e-3:
-        raise Mistake("The images are averaged after the logarithm. Hint: one mean over everything, then the logarithm.")
+        raise Mistake(
+            "The images are averaged after the logarithm. Hint: one mean over everything, then the logarithm."
+        )
     _say("PSNR = −10·log10(mse): 20 dB is an error of a tenth of the range.")
 
 
@@ -263,7 +283,9 @@ def gain(function: Callable[[nn.Module, Tensor, float], float]) -> None:
 
 def best_constant(function: Callable[[Tensor], Tensor]) -> None:
     """Check ``function(images)``: the one image with the least mean squared error to all of (N, 1, H, W)."""
-    images = torch.stack([torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.0, 0.5]]]), torch.tensor([[[0.9, 0.9]]])])  # (3, 1, 1, 2)
+    images = torch.stack(
+        [torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.0, 0.5]]]), torch.tensor([[[0.9, 0.9]]])]
+    )  # (3, 1, 1, 2)
     found = function(images)
     if isinstance(found, Tensor) and found.numel() == 1:
         raise Mistake("This is one number. Hint: the answer is an image; take the mean over the images only, dim 0.")
@@ -288,7 +310,9 @@ def time_condition(function: Callable[..., tuple[Tensor, Tensor]]) -> None:
     def block(value: float) -> Callable[[Tensor], Tensor]:
         def answer(t: Tensor) -> Tensor:
             if t.shape != (4, 1):
-                raise Mistake(f"The block gets a tensor of shape {tuple(t.shape)}: expected (4, 1). Hint: t[:, None] / T.")
+                raise Mistake(
+                    f"The block gets a tensor of shape {tuple(t.shape)}: expected (4, 1). Hint: t[:, None] / T."
+                )
             return (value * t.float()).reshape(4, 1, 1, 1)
 
         return answer
@@ -301,7 +325,9 @@ def time_condition(function: Callable[..., tuple[Tensor, Tensor]]) -> None:
     found1, found2 = _tensor(answer[0], h1.shape, "h1"), _tensor(answer[1], h2.shape, "h2")
     share = (t / T).reshape(4, 1, 1, 1)
     if _is(found1, h1 + 1000 * share) and _is(found2, h2 + 10 * share):
-        raise Mistake("t1 and t2 are swapped. Hint: t1 belongs to the unflattened map (2D channels), t2 to the first up block (D).")
+        raise Mistake(
+            "t1 and t2 are swapped. Hint: t1 belongs to the unflattened map (2D channels), t2 to the first up block (D)."
+        )
     if _is(found1, h1 + 10 * T * share):
         raise Mistake("t runs from 1 to 300 here. Hint: the network wants t / T, a number between 0 and 1.")
     if _is(found1, h1 * 10 * share):
@@ -335,10 +361,14 @@ def ddpm_loss(function: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
     if probe.t.max() > 1.001:
         raise Mistake(f"The network gets t up to {probe.t.max():.0f}. Hint: it wants t / T, a number between 0 and 1.")
     if probe.t.unique().numel() == 1:
-        raise Mistake("All images of the batch share one t. Hint: draw one for each image: torch.randint(1, T + 1, (len(x0),)).")
+        raise Mistake(
+            "All images of the batch share one t. Hint: draw one for each image: torch.randint(1, T + 1, (len(x0),))."
+        )
     visited = set((probe.t * T).round().long().tolist())
     if 0 in visited:
-        raise Mistake("t = 0 is drawn: that is clean data, with no noise to predict. Hint: torch.randint(1, T + 1, ...).")
+        raise Mistake(
+            "t = 0 is drawn: that is clean data, with no noise to predict. Hint: torch.randint(1, T + 1, ...)."
+        )
     if T not in visited:
         raise Mistake("t = T is never drawn. Hint: randint leaves the upper end out: torch.randint(1, T + 1, ...).")
     bar = bars[(probe.t * T).round().long()].reshape(-1, 1, 1, 1)
@@ -346,7 +376,9 @@ def ddpm_loss(function: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
     if (probe.x - x0).abs().max() > 0 and _is((probe.x - bar * x0).div(1 - bar).std(), 1.0, 0.03):
         raise Mistake("The image is mixed with ᾱ and 1−ᾱ. Hint: the factors are their roots.")
     if abs(eps.mean()) > 0.05 or abs(eps.std() - 1) > 0.03:
-        raise Mistake("x_t is not √ᾱ_t·x0 + √(1−ᾱ_t)·eps at the times that the network gets. Hint: bars[t], with t in 1 ... T.")
+        raise Mistake(
+            "x_t is not √ᾱ_t·x0 + √(1−ᾱ_t)·eps at the times that the network gets. Hint: bars[t], with t in 1 ... T."
+        )
     known = {
         "The answer is compared with the clean image. Hint: this network predicts the noise eps.": x0,
         "The answer is compared with the noisy image. Hint: this network predicts the noise eps.": probe.x,
@@ -371,7 +403,9 @@ def reverse_step(function: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> N
     if first.std() > 1e-4:
         raise Mistake("Noise is added on the last step, t = 1. Hint: x_0 is the result; add noise only while t > 1.")
     if not _is(first.mean(), x0, 1e-3):
-        raise Mistake(f"The last step gives {first.mean():.3f}, expected the estimate of x0 itself, {x0:.3f}. Hint: ᾱ₀ = 1 is bars[0].")
+        raise Mistake(
+            f"The last step gives {first.mean():.3f}, expected the estimate of x0 itself, {x0:.3f}. Hint: ᾱ₀ = 1 is bars[0]."
+        )
     found = _tensor(function(x.clone(), eps.clone(), bars, 2), x.shape, "x_1")
     bar, before = 0.4, 0.8
     alpha = bar / before
@@ -379,30 +413,48 @@ def reverse_step(function: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> N
     x0 = (1.5 - math.sqrt(1 - bar) * 0.5) / math.sqrt(bar)
 
     def mean(bar_to: float, bar_from: float, alpha: float) -> float:
-        return math.sqrt(bar_to) * (1 - alpha) / (1 - bar_from) * x0 + math.sqrt(alpha) * (1 - bar_to) / (1 - bar_from) * 1.5
+        return (
+            math.sqrt(bar_to) * (1 - alpha) / (1 - bar_from) * x0
+            + math.sqrt(alpha) * (1 - bar_to) / (1 - bar_from) * 1.5
+        )
 
     right, center, std = mean(before, bar, alpha), found.mean().item(), found.std().item()
     wrong_x0 = (1.5 - (1 - bar) * 0.5) / bar
     known = {
-        "(1−ᾱ_t) stands where (1−ᾱ_{t−1}) belongs, in front of x_t. Hint: at the last step that factor must be 0.": math.sqrt(before)
-        * beta / (1 - bar) * x0 + math.sqrt(alpha) * 1.5,
-        "The root is missing in the estimate of x0. Hint: (x − √(1−ᾱ)·eps) / √ᾱ.": math.sqrt(before) * beta / (1 - bar) * wrong_x0
+        "(1−ᾱ_t) stands where (1−ᾱ_{t−1}) belongs, in front of x_t. Hint: at the last step that factor must be 0.": math.sqrt(
+            before
+        )
+        * beta
+        / (1 - bar)
+        * x0
+        + math.sqrt(alpha) * 1.5,
+        "The root is missing in the estimate of x0. Hint: (x − √(1−ᾱ)·eps) / √ᾱ.": math.sqrt(before)
+        * beta
+        / (1 - bar)
+        * wrong_x0
         + math.sqrt(alpha) * (1 - before) / (1 - bar) * 1.5,
         "√ᾱ_t stands where √ᾱ_{t−1} belongs, in front of x0. Hint: x0 is scaled to the level you go to.": math.sqrt(bar)
-        * beta / (1 - bar) * x0 + math.sqrt(alpha) * (1 - before) / (1 - bar) * 1.5,
+        * beta
+        / (1 - bar)
+        * x0
+        + math.sqrt(alpha) * (1 - before) / (1 - bar) * 1.5,
     }
     for hint, wrong in known.items():
         if abs(center - wrong) < 0.015 and abs(center - right) > 0.015:
             raise Mistake(hint)
     if abs(center - right) > 0.02:
-        raise Mistake(f"The mean of x_(t−1) is {center:.3f}, expected {right:.3f}. Hint: α_t is ᾱ_t / ᾱ_(t−1), and β_t = 1 − α_t.")
+        raise Mistake(
+            f"The mean of x_(t−1) is {center:.3f}, expected {right:.3f}. Hint: α_t is ᾱ_t / ᾱ_(t−1), and β_t = 1 − α_t."
+        )
     posterior = beta * (1 - before) / (1 - bar)
     if std < 1e-4:
         raise Mistake("No noise is added at all. Hint: σ_t·z with fresh z, as long as t > 1.")
     if abs(std - beta) < 0.01 or abs(std - posterior) < 0.01:
         raise Mistake("The noise is scaled by a variance. Hint: β_t is a variance; the factor is its root √β_t.")
     if min(abs(std - math.sqrt(beta)), abs(std - math.sqrt(posterior))) > 0.01:
-        raise Mistake(f"The fresh noise has standard deviation {std:.3f}, expected √β_t = {math.sqrt(beta):.3f} (or that of β̃_t).")
+        raise Mistake(
+            f"The fresh noise has standard deviation {std:.3f}, expected √β_t = {math.sqrt(beta):.3f} (or that of β̃_t)."
+        )
     _say("The step has the right mean and variance, and the last one adds no noise.")
 
 
@@ -418,7 +470,9 @@ def drop_labels(function: Callable[[Tensor, float, int], Tensor]) -> None:
         found = _tensor(function(y.clone(), p, null), y.shape, "the labels")
         changed = found != y
         if changed.any() and bool((found[changed] == 0).all()):
-            raise Mistake("Dropped labels become 0, and that is the digit 0. Hint: no label is a class of its own, null = 10.")
+            raise Mistake(
+                "Dropped labels become 0, and that is the digit 0. Hint: no label is a class of its own, null = 10."
+            )
         if changed.any() and not bool((found[changed] == null).all()):
             raise Mistake(f"Dropped labels become {found[changed][0].item()}. Hint: they become null, here {null}.")
         counts.append(int(changed.sum()))
@@ -444,7 +498,8 @@ def guided_eps(function: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     c, u, gamma = torch.tensor([1.0, 2.0, -1.0]), torch.tensor([0.5, 3.0, 2.0]), 5.0
     found = _tensor(function(c.clone(), u.clone(), gamma), c.shape, "the guided noise")
     known = {
-        "γ is used as w: at γ = 1 this does not give the conditional answer. Hint: start from u, not from c.": c + gamma * (c - u),
+        "γ is used as w: at γ = 1 this does not give the conditional answer. Hint: start from u, not from c.": c
+        + gamma * (c - u),
         "Conditional and unconditional are swapped. Hint: go from u towards c.": c + gamma * (u - c),
         "The sign is turned. Hint: go from u towards c: u + γ·(c − u).": u - gamma * (c - u),
         "This mixes γ·c + u, which does not leave equal answers alone. Hint: u + γ·(c − u).": gamma * c + u,
@@ -482,7 +537,9 @@ def interpolate_labels(function: Callable[[int, int, float], Tensor]) -> None:
     if not (_is(start, one) and _is(end, other)):
         raise Mistake("The ends are not the one-hot rows of the two labels.")
     if _is(middle, (one + other) / 2):
-        raise Mistake("Halfway the row has length 0.71, a weaker condition than any it was trained on. Hint: divide by its norm.")
+        raise Mistake(
+            "Halfway the row has length 0.71, a weaker condition than any it was trained on. Hint: divide by its norm."
+        )
     if not _is(middle, (one + other) / math.sqrt(2)):
         raise Mistake("Halfway the row is not the normalised sum of the two one-hot rows.")
     _say("The mixture goes from one label to the other and keeps length 1.")

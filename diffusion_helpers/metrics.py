@@ -10,8 +10,9 @@ an error bar, and the floor: the same measure of N real images in place of the s
   training image): N test images.
 - Error bar: one standard deviation over random halves of the samples, drawn without replacement, with the
   reference fixed. For a mean, a half drawn from N varies by sigma / sqrt(N), which is the standard error of the
-  whole; and no image comes twice, which would spoil every nearest-neighbour measure. The bar of a floor is
-  the standard deviation over separate sets of real images.
+  whole; and no image comes twice, which would spoil every nearest-neighbour measure. Against 24 separate sets of
+  1000 real images it was right within a third, but for FID, KID and coverage close to their floor, where it was up to
+  2.5 times too wide (so was a bootstrap). The bar of a floor is the deviation over separate sets of real images.
 
 What has no meaning is a ValueError: NaN, pixels outside [-1, 1], shapes that do not match, too few images.
 What has one that is easily misread is a warning: copies within a set, no pixel below 0 (images in [0, 1]?),
@@ -335,7 +336,8 @@ def report(
 
 
 def _result(value: float, halves: list[float], floors: list[float]) -> Result:
-    error, floor = torch.tensor(halves).double().std().item(), torch.tensor(floors).double()
+    error = torch.tensor(halves, dtype=torch.float64).std().item()
+    floor = torch.tensor(floors, dtype=torch.float64)
     return Result(value, error, floor.mean().item(), floor.std().item() if len(floor) > 1 else None)
 
 

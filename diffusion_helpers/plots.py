@@ -27,7 +27,9 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **opti
 
     style = {"axes.prop_cycle": plt.cycler(color=COLOURS), "font.size": 9, "figure.dpi": 100}
     with plt.rc_context(style):
-        figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options)
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options
+        )
     plt.close(figure)
     return figure, axes
 

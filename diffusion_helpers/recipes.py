@@ -82,7 +82,13 @@ def one_step_held_out(net: nn.Module, test: data.Images, sigma: float = 0.5) -> 
         z = x + sigma * torch.randn(x.shape, generator=generator).to(x)
         total += F.mse_loss(net(z), x, reduction="sum").item()
     mse = total / test.images.numel()
-    return {"mse": mse, "psnr": -10 * torch.tensor(mse).log10().item(), "sigma": sigma, "N": len(test.images), "seed": 0}
+    return {
+        "mse": mse,
+        "psnr": -10 * torch.tensor(mse).log10().item(),
+        "sigma": sigma,
+        "N": len(test.images),
+        "seed": 0,
+    }
 
 
 @torch.no_grad()
@@ -152,7 +158,14 @@ RECIPES: dict[str, Recipe] = {
         },
         loss=lambda model: diffusion_loss(model, schedules.logit_normal),
         held_out=diffusion_held_out,
-        fit={"epochs": 6, "batch": 128, "lr": 1e-3, "decay": train.linear, "optimizer": torch.optim.AdamW, "ema": 0.9995},
+        fit={
+            "epochs": 6,
+            "batch": 128,
+            "lr": 1e-3,
+            "decay": train.linear,
+            "optimizer": torch.optim.AdamW,
+            "ema": 0.9995,
+        },
         text="flow target, stratified logit-normal t, labels dropped with p = 0.1; AdamW, linear decay; EMA 0.9995",
         labels=True,
     ),
@@ -188,7 +201,9 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
         "data": {"name": "mnist", "split": "train", "source": source, "N": len(images), "sha256": training.checksum},
         "images_seen": recipe.fit["epochs"] * (len(images) // recipe.fit["batch"]) * recipe.fit["batch"],
         "seconds": round(seconds),
-        "hardware": f"{torch.cuda.get_device_name()}" if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "hardware": f"{torch.cuda.get_device_name()}"
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads",
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
         "parameters": sum(p.numel() for p in model.parameters()),
     }

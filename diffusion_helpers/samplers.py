@@ -122,6 +122,10 @@ def _walk(denoise: Denoise, x: Tensor, levels: Sequence[Level], step: Step) -> I
     yield Denoised(x, x, levels[-1]) if bool((levels[-1].sigma == 0).all()) else denoise(x, levels[-1])
 
 
+def _half(images: Tensor) -> Tensor:
+    return images.clamp(-6e4, 6e4).half().cpu()  # an x0 estimate near alpha = 0 can be beyond float16
+
+
 class Trajectory:
     """Every state of one sampling run, kept on the CPU in float16: computed once, then only indexed.
 
@@ -129,7 +133,7 @@ class Trajectory:
     """
 
     def __init__(self, states: Iterator[Denoised]):
-        self._states = [Denoised(s.x.half().cpu(), s.x0.half().cpu(), s.level) for s in states]
+        self._states = [Denoised(_half(s.x), _half(s.x0), s.level) for s in states]
 
     def __len__(self) -> int:
         return len(self._states)

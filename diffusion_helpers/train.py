@@ -119,6 +119,8 @@ def fit(
     for name, value in {"epochs": epochs, "batch": batch, "lr": lr, "clip": clip}.items():
         if not value > 0:
             raise ValueError(f"{name} = {value}: expected a positive number")
+    if not 0 <= ema < 1:
+        raise ValueError(f"ema = {ema}: expected 0 <= ema < 1")
     if any(len(part) != N for part in data):
         raise ValueError(f"data of lengths {[len(part) for part in data]}: expected equal lengths")
     if batch > N:
@@ -137,6 +139,7 @@ def _fit(model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, s
     optim = optimizer(model.parameters(), lr=lr)
     random = _RandomState(seed, device)
     run = {"images": N, "epochs": epochs, "batch": batch, "lr": lr, "seed": seed, "ema": ema, "clip": clip}
+    run |= {"optimizer": optimizer.__name__, "decay": decay.__name__, "autocast": str(autocast)}
     path = None if checkpoint is None else Path(checkpoint)
     done = _restore(path, run, model, average, optim, random) if path is not None and path.exists() else 0
     saved = time.monotonic()
@@ -157,7 +160,9 @@ def _fit(model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, s
                     value = loss(*(part[picked] for part in data))
                 shown = value.item()
                 if not math.isfinite(shown):
-                    raise ValueError(f"loss {shown} at step {done + 1}: expected a finite number (is lr = {lr} too high?)")
+                    raise ValueError(
+                        f"loss {shown} at step {done + 1}: expected a finite number (is lr = {lr} too high?)"
+                    )
                 optim.zero_grad()
                 value.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
@@ -244,7 +249,7 @@ def _restore(path: Path, run: dict, model, average, optim, random: _RandomState)
     try:
         with safetensors.safe_open(path, "pt") as file:
             meta = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
     except SafetensorError as error:
         raise ValueError(f"{path}: expected a whole checkpoint, but it cannot be read ({error})") from None
     if json.loads(meta.get("run", "null")) != run:

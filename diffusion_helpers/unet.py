@@ -26,7 +26,7 @@ def label_weights(y: Tensor, classes: int) -> Tensor:
         return y
     if y.ndim != 1:
         raise ValueError(f"labels of shape {tuple(y.shape)}: expected (B,)")
-    if len(y) and not (0 <= int(y.min()) and int(y.max()) <= classes):
+    if len(y) and not (int(y.min()) >= 0 and int(y.max()) <= classes):
         raise ValueError(
             f"labels from {int(y.min())} to {int(y.max())}: expected 0 to {classes - 1}, or {classes} for no label"
         )
@@ -47,7 +47,9 @@ def _check_multiple(x: Tensor, channels: int, multiple: int) -> None:
 
 def _check_conditions(x: Tensor, t: Tensor | None, y: Tensor | None, time: bool, classes: int) -> None:
     if (t is not None) != time:
-        raise ValueError(f"times were {'' if t is not None else 'not '}given to a network that takes {'them' if time else 'none'}")
+        raise ValueError(
+            f"times were {'' if t is not None else 'not '}given to a network that takes {'them' if time else 'none'}"
+        )
     if t is not None and t.shape != (len(x),):
         raise ValueError(f"times of shape {tuple(t.shape)}: expected ({len(x)},), one per image")
     if (y is not None) != bool(classes):
@@ -205,7 +207,8 @@ class ResidualUNet(nn.Module):
     residual blocks stand at each level on the way down, one more on the way up; ``attention`` lists
     the levels that attend; ``patch`` = 2 folds 2x2 pixels into channels first (pixel-unshuffle),
     which quarters the work. t is (B,) in [0, 1]; y is labels or label weights (see ``label_weights``).
-    Raises ValueError for images of other channels or sizes and for conditions that do not match.
+    Raises ValueError for widths that are not multiples of 8, images of other channels or sizes, and conditions
+    that do not match.
     Sources: Ho et al. 2020, appendix B; Dhariwal and Nichol 2021, section 3.
     """
 
@@ -222,6 +225,8 @@ class ResidualUNet(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
+        if any(width % 8 for width in widths):
+            raise ValueError(f"widths = {tuple(widths)}: expected multiples of 8, the number of groups of each norm")
         self.classes, self.channels = classes, channels
         self.multiple = patch * 2 ** (len(widths) - 1)
         self.width, E = widths[0], 4 * widths[0]

@@ -7,6 +7,7 @@ file's header: how to build the network, the recipe, the data, and what was meas
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import safetensors.torch
@@ -50,14 +51,19 @@ def build(spec: dict) -> nn.Module:
 def save(model: nn.Module, path: str | Path, card: dict, dtype: torch.dtype = torch.float16) -> None:
     """Write the weights of ``model`` to ``path``, in ``dtype``, with the card in the header.
 
-    ``card["spec"]`` must build a model with these very weights. Raises ValueError when it does not.
+    ``card["spec"]`` must build a model with these very weights. Raises ValueError when it does not, and for a
+    path that does not end in .safetensors.
     """
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"{path}: expected a path that ends in .safetensors")
     expected = {k: v.shape for k, v in build(card["spec"]).state_dict().items()}
     state = model.state_dict()
     if {k: v.shape for k, v in state.items()} != expected:
         raise ValueError(f"the specification {card['spec']} builds another network than the model to be saved")
     tensors = {k: (v.to(dtype) if v.is_floating_point() else v).contiguous() for k, v in state.items()}
-    safetensors.torch.save_file(tensors, path, {"card": json.dumps(card)})
+    partial = Path(path).with_suffix(".part")  # a crash while writing leaves the last whole file
+    safetensors.torch.save_file(tensors, partial, {"card": json.dumps(card)})
+    os.replace(partial, path)
 
 
 def card(name: str | Path) -> dict:

@@ -65,7 +65,9 @@ def _slider(**options):
 def _choice(options: list, value: object, description: str):
     import ipywidgets
 
-    return ipywidgets.Dropdown(options=options, value=value, description=description, style={"description_width": "initial"})
+    return ipywidgets.Dropdown(
+        options=options, value=value, description=description, style={"description_width": "initial"}
+    )
 
 
 def forward_frame(x0: Tensor, eps: Tensor, percent: int, schedule: str, T: int) -> Figure:
@@ -142,7 +144,9 @@ def scrub_frame(trajectory: samplers.Trajectory, schedule: schedules.Schedule, i
     curve.plot(whole.t, whole.alpha, label="signal α")
     curve.plot(whole.t, whole.sigma, "--", label="noise σ")
     curve.plot([state.level.t] * 2, [state.level.alpha, state.level.sigma], "o", color="black")
-    curve.set(title=f"t = {state.level.t:.2f}, step {i} of {len(trajectory) - 1}", ylim=(0, 1.05), xlabel="t", box_aspect=0.8)
+    curve.set(
+        title=f"t = {state.level.t:.2f}, step {i} of {len(trajectory) - 1}", ylim=(0, 1.05), xlabel="t", box_aspect=0.8
+    )
     curve.legend(frameon=False, loc="center right", fontsize=8)
     return figure
 

@@ -76,9 +76,7 @@ def chain(image: Callable[[float], float], share: Callable[[float], float], draw
     return lambda x, beta: image(beta) * x + share(beta) * draw(x)
 
 
-def loss_of(
-    sigma=lambda s: s, draw=torch.randn_like, target=lambda x, z, eps: x, see=lambda z: z, error=F.mse_loss
-):
+def loss_of(sigma=lambda s: s, draw=torch.randn_like, target=lambda x, z, eps: x, see=lambda z: z, error=F.mse_loss):
     def loss(net, x, s):
         eps = draw(x)
         z = see(x + sigma(s) * eps)
@@ -109,7 +107,13 @@ def time_loss(
     return loss
 
 
-def reverse(last_noise=False, third=lambda bar, before: 1 - before, root_x0=True, front=lambda bar, before: before, std=torch.sqrt):
+def reverse(
+    last_noise=False,
+    third=lambda bar, before: 1 - before,
+    root_x0=True,
+    front=lambda bar, before: before,
+    std=torch.sqrt,
+):
     def step(x, eps, bars, t):
         bar, before = bars[t], bars[t - 1]
         alpha, beta = bar / before, 1 - bar / before
@@ -159,7 +163,10 @@ MISTAKES = {
         (forward(lambda b: (1 - b) ** 0.5, lambda b: b**0.5), "swapped"),
         (forward(lambda b: b**0.5, lambda b: 1), "its factor is √(1−ᾱ)"),
         (forward(lambda b: b**0.5, lambda b: (1 - b) ** 0.5, torch.rand_like), "not rand_like"),
-        (forward(lambda b: b**0.5, lambda b: (1 - b) ** 0.5, lambda x: torch.randn_like(x[:1]).expand_as(x)), "batch included"),
+        (
+            forward(lambda b: b**0.5, lambda b: (1 - b) ** 0.5, lambda x: torch.randn_like(x[:1]).expand_as(x)),
+            "batch included",
+        ),
         (forward(lambda b: b**0.5, lambda b: (1 - b) ** 0.5, torch.ones_like), "same number everywhere"),
         (lambda x, b: x, "return x_t, eps"),
         (lambda x, b: (b**0.5 * x + (1 - b) ** 0.5 * torch.randn_like(x), torch.randn_like(x)), "same eps in both"),
@@ -170,7 +177,10 @@ MISTAKES = {
         (chain(lambda b: (1 - b) ** 0.5, lambda b: b), "its root √β"),
         (chain(lambda b: (1 - b) ** 0.5, lambda b: b**0.5, torch.rand_like), "not rand_like"),
         (chain(lambda b: (1 - b) ** 0.5, lambda b: b**0.5, torch.zeros_like), "same noise"),
-        (lambda x, b: (1 - b) ** 0.5 * x + b**0.5 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)), "no seed"),
+        (
+            lambda x, b: (1 - b) ** 0.5 * x + b**0.5 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)),
+            "no seed",
+        ),
     ],
     checks.signal_left: [
         (BARS(1.0).alpha.item() ** 2, "multiplied by its root"),
@@ -201,12 +211,21 @@ MISTAKES = {
         (lambda a, b: -10 * (a - b).square().mean().log().item(), "log10"),
         (lambda a, b: decibel(a, b) / 10, "factor 10 is missing"),
         (lambda a, b: decibel(a, b) + 20 * math.log10(255), "the peak is 1"),
-        (lambda a, b: -10 * (a - b).square().mean((1, 2, 3)).clamp(1e-9).log10().mean().item(), "one mean over everything"),
+        (
+            lambda a, b: -10 * (a - b).square().mean((1, 2, 3)).clamp(1e-9).log10().mean().item(),
+            "one mean over everything",
+        ),
     ],
     checks.gain: [
         (seen_twice(lambda answer, z, x: decibel(answer, x) - decibel(z, x)), "one z for both"),
-        (lambda net, x, s: (lambda z: decibel(z, x) - decibel(net(z), x))(x + s * torch.randn_like(x)), "sign is turned"),
-        (lambda net, x, s: (lambda z: (decibel(net(z), x) - decibel(z, x)) / 2)(x + s * torch.randn_like(x)), "against x"),
+        (
+            lambda net, x, s: (lambda z: decibel(z, x) - decibel(net(z), x))(x + s * torch.randn_like(x)),
+            "sign is turned",
+        ),
+        (
+            lambda net, x, s: (lambda z: (decibel(net(z), x) - decibel(z, x)) / 2)(x + s * torch.randn_like(x)),
+            "against x",
+        ),
     ],
     checks.best_constant: [
         (lambda images: images.mean(), "dim 0"),

@@ -119,21 +119,15 @@ def curves(
     title: str = "",
     log: str = "",
     floor: float | None = None,
-    marks: dict[str, float] | None = None,
 ) -> Figure:
     """Lines over a shared x, named in a legend.
 
-    ``log`` names the logarithmic axes: "", "x", "y" or "xy"; ``floor`` is where the y axis begins; ``marks``
-    are named vertical lines.
+    ``log`` names the logarithmic axes: "", "x", "y" or "xy"; ``floor`` is where the y axis begins.
     """
     figure, [[axis]] = _figure(6.4, 3.2)
     styles = ["-", "--", "-.", ":"]
     for i, (name, y) in enumerate(lines.items()):
         axis.plot(torch.as_tensor(x), torch.as_tensor(y), styles[i % 4], label=name)
-    for name, place in (marks or {}).items():
-        axis.axvline(place, color="0.6", lw=1)
-        corner = {"xycoords": ("data", "axes fraction"), "xytext": (3, -10), "textcoords": "offset points"}
-        axis.annotate(name, (place, 1), color="0.35", **corner)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if "x" in log:
         axis.set_xscale("log")

@@ -1,0 +1,63 @@
+"""The models that come with the package do what the README and the lessons say of them."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_helpers import data, edits, recipes, samplers, weights
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
+
+
+@pytest.fixture(scope="module")
+def test_digits() -> data.Images:
+    """The first 500 test digits of whatever copy is here; the embedded ones where there is none."""
+    try:
+        return data.load("mnist", "test").first(500)
+    except OSError as error:
+        pytest.skip(f"no digits here: {error}")
+
+
+def test_every_shipped_model_has_a_recipe_and_the_other_way_round() -> None:
+    assert set(weights.names()) <= set(recipes.RECIPES)
+
+
+@pytest.mark.parametrize("name", weights.names())
+def test_the_readme_quotes_the_card(name) -> None:
+    card = weights.card(name)
+    row = re.search(rf"^\| `{name}` \|.*$", README, re.MULTILINE)[0]
+    measure, value = next(iter(card["held_out"].items()))
+    shown = f"{value:.2%}" if measure == "accuracy" else f"{value:.4f}"
+    assert shown in row and f"{card['parameters']:,}" in row
+
+
+def test_the_denoiser_beats_one_hundredth(test_digits) -> None:
+    net = weights.load("mnist-denoiser")
+    with torch.no_grad():
+        assert net(torch.rand(2, 1, 28, 28)).shape == (2, 1, 28, 28)
+    assert recipes.one_step_held_out(net, test_digits)["mse"] < 0.010
+
+
+def test_the_classifier_names_the_digits(test_digits) -> None:
+    assert recipes.classifier_held_out(weights.load("mnist-classifier"), test_digits)["accuracy"] > 0.985
+
+
+@pytest.mark.skipif("mnist-guided-residual" not in weights.names(), reason="the model is not shipped yet")
+def test_guided_samples_are_the_digits_that_were_asked_for() -> None:
+    model, classifier = weights.load("mnist-guided-residual"), weights.load("mnist-classifier")
+    y = torch.arange(10).repeat(5)
+    noise = torch.randn(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    *_, last = samplers.sample(edits.guide(model, y, gamma=2.0), noise, model.schedule.grid(10))
+    with torch.no_grad():
+        assert (classifier(last.x).argmax(1) == y).float().mean() >= 0.9
+
+
+@pytest.mark.skipif("mnist-guided-residual" not in weights.names(), reason="the model is not shipped yet")
+def test_the_page_of_use_runs_as_written() -> None:
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    namespace: dict = {}
+    exec(code, namespace)  # noqa: S102
+    assert namespace["last"].x.shape == (80, 1, 28, 28)
+    assert namespace["last"].x.abs().max() < 1.6

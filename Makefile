@@ -32,8 +32,9 @@ lint: $(READY)
 # Debian's python3 comes without what a virtual environment needs, so that is asked first.
 $(READY): requirements.txt pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || { echo "$(PYTHON) not found: install Python 3.10 or newer, or name yours: PYTHON=..."; exit 1; }
+	@"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 10))" || { echo "$(PYTHON) is too old: install Python 3.10 or newer, or name yours: PYTHON=..."; exit 1; }
 	@"$(PYTHON)" -c "import ensurepip, venv" 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: sudo apt install python3-venv"; exit 1; }
-	"$(PYTHON)" -m venv "$(VENV)"
+	"$(PYTHON)" -m venv --clear "$(VENV)"
 	$(if $(TORCH),$(BIN)/python -m pip install $(TORCH))
 	$(BIN)/python -m pip install -r requirements.txt
 	@touch $@

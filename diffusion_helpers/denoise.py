@@ -120,7 +120,7 @@ class Denoiser(nn.Module):
         Sources: Ho et al. 2020, equation 14; label dropping from Ho and Salimans 2022
         (arXiv:2207.12598), algorithm 1.
         """
-        level = self.schedule(self.schedule.draw(len(x0)).to(x0.device) if t is None else t)
+        level = self.schedule(self.schedule.draw(len(x0)) if t is None else t)
         if y is not None:
             if y.shape != (len(x0),):
                 raise ValueError(f"labels of shape {tuple(y.shape)}: expected ({len(x0)},), one per image")

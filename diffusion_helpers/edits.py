@@ -1,6 +1,6 @@
 """What changes a denoiser's answer: guidance, clipping, mixtures of labels.
 
-Each takes a denoiser and returns one, so that it fits into the one sampling loop.
+``guide`` and ``clip`` take a denoiser and return one, so that they fit into the one sampling loop.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def mix_labels(first: int, last: int, steps: int, classes: int) -> Tensor:
     """Label weights (steps, classes) that go from one label to another, each row of length 1.
 
     Raises ValueError for labels out of range or fewer than 2 steps.
-    Source: a straight line between two one-hot rows, normalised.
+    Source: label interpolation as in github.com/aestuans/mnist-diffusion.
     """
     if steps < 2:
         raise ValueError(f"{steps} steps: expected at least 2")

@@ -127,7 +127,7 @@ def curves(
     figure, [[axis]] = _figure(6.4, 3.2)
     styles = ["-", "--", "-.", ":"]
     for i, (name, y) in enumerate(lines.items()):
-        axis.plot(torch.as_tensor(x), torch.as_tensor(y), styles[i % 4], label=name)
+        axis.plot(torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu(), styles[i % 4], label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if "x" in log:
         axis.set_xscale("log")
@@ -140,15 +140,21 @@ def curves(
     return figure
 
 
-def histograms(values: dict[str, Tensor], span: tuple[float, float] = (-3.5, 3.5), title: str = "") -> Figure:
+def density(axis, numbers: Tensor) -> None:
+    """Draw the histogram of the numbers, a tensor of any shape, on a matplotlib axis, and N(0, 1) over it."""
+    x = np.linspace(-3.5, 3.5, 200)
+    axis.hist(numbers.flatten().cpu().numpy(), bins=70, range=(x[0], x[-1]), density=True, color=COLOURS[5])
+    axis.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=COLOURS[1], lw=1.5, label="N(0, 1)")
+    axis.set_ylim(0, 1.2)
+
+
+def histograms(values: dict[str, Tensor], title: str = "") -> Figure:
     """The distribution of the numbers of each tensor, side by side, with the density of N(0, 1) drawn over it."""
     n = len(values)
     figure, axes = _figure(min(2.2 * n, 9), 2.3, 1, n, sharey=True)
-    x = np.linspace(*span, 200)
     for axis, (name, numbers) in zip(axes[0], values.items(), strict=True):
-        axis.hist(numbers.flatten().numpy(), bins=70, range=span, density=True, color=COLOURS[5])
-        axis.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=COLOURS[1], lw=1.5, label="N(0, 1)")
-        axis.set(title=name, ylim=(0, 1.2), xlabel="pixel value")
+        density(axis, numbers)
+        axis.set(title=name, xlabel="pixel value")
     axes[0][0].set_ylabel("density")
     axes[0][-1].legend(frameon=False, loc="upper right")
     figure.suptitle(title, fontsize=10)

@@ -14,7 +14,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,6 +23,9 @@ from torch.nn import functional as F
 
 from . import data, schedules, train, weights
 from .denoise import Denoiser
+
+
+ALL = 60_000  # training digits; with fewer, a shipped model would be replaced by a worse one
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Recipe:
     held_out: Callable[[nn.Module, data.Images], dict]
     fit: dict
     text: str
-    labels: bool = field(default=False)
+    labels: bool = False
 
 
 def one_step_loss(net: nn.Module, sigma: float = 0.5) -> Callable[[Tensor], Tensor]:
@@ -51,7 +54,7 @@ def diffusion_loss(model: Denoiser, times: Callable[[int], Tensor] | None = None
     """Loss of a ``Denoiser`` on uint8 images and, if it knows classes, labels; ``times`` draws the t of a batch."""
 
     def loss(images: Tensor, labels: Tensor | None = None) -> Tensor:
-        t = None if times is None else times(len(images)).to(images.device)
+        t = None if times is None else times(len(images))
         return model.loss(data.symmetric(images), labels, t)
 
     return loss
@@ -145,7 +148,7 @@ RECIPES: dict[str, Recipe] = {
         spec=_course(10, 32),
         loss=diffusion_loss,
         held_out=diffusion_held_out,
-        fit={"epochs": 6, "batch": 64, "lr": 2e-3},
+        fit={"epochs": 3, "batch": 64, "lr": 2e-3},
         text="eps prediction, T = 300, beta 1e-4 to 0.02, labels dropped with p = 0.1; Adam, rate x 0.1 over the run; EMA 0.999",
         labels=True,
     ),
@@ -175,20 +178,30 @@ RECIPES: dict[str, Recipe] = {
 def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict:
     """Train the model of a recipe, resuming if there is a checkpoint in ``folder``; write it to ``to``; its card."""
     recipe = RECIPES[name]
+    if to.suffix != ".safetensors":
+        raise ValueError(f"{to}: expected a path that ends in .safetensors")
+    training, test = data.load("mnist", "train"), data.load("mnist", "test")
+    if len(training.images) < ALL:
+        raise ValueError(
+            f"{len(training.images):,} training digits: expected all of MNIST (see DIFFUSION_DATA in README.md)"
+        )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     model = weights.build(recipe.spec).to(device, memory_format=torch.channels_last)
-    images, labels, source = (training := data.load("mnist", "train")).to(device)
+    images, labels, source = training.to(device)
     given = (images, labels) if recipe.labels else (images,)
+    to.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     clock = folder / f"{name}.seconds"
     spent, start = float(clock.read_text()) if clock.exists() else 0.0, time.monotonic()
     options = recipe.fit | {"autocast": autocast, "checkpoint": folder / f"{name}.checkpoint"}
-    for step in train.fit(model, recipe.loss(model), given, **options):
-        if step.step % 100 == 0:
-            clock.write_text(str(spent + time.monotonic() - start))
-            print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
-    seconds = spent + time.monotonic() - start
+    try:
+        for step in train.fit(model, recipe.loss(model), given, **options):
+            if step.step % 100 == 0:
+                print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
+    finally:
+        seconds = spent + time.monotonic() - start
+        clock.write_text(str(seconds))
     card = {
         "name": name,
         "spec": recipe.spec,
@@ -201,14 +214,14 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
         "data": {"name": "mnist", "split": "train", "source": source, "N": len(images), "sha256": training.checksum},
         "images_seen": recipe.fit["epochs"] * (len(images) // recipe.fit["batch"]) * recipe.fit["batch"],
         "seconds": round(seconds),
-        "hardware": f"{torch.cuda.get_device_name()}"
+        "hardware": torch.cuda.get_device_name()
         if device.type == "cuda"
         else f"CPU, {torch.get_num_threads()} threads",
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     weights.save(model, to, card)
-    card["held_out"] = recipe.held_out(weights.load(to, device), data.load("mnist", "test").to(device))
+    card["held_out"] = recipe.held_out(weights.load(to, device), test.to(device))
     weights.save(model, to, card)
     return card
 
@@ -221,7 +234,10 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="mixed precision, on processors and GPUs that have it")
     chosen = parser.parse_args()
     to = chosen.to or weights.SHIPPED / f"{chosen.name}.safetensors"
-    card = run(chosen.name, to, chosen.runs, torch.bfloat16 if chosen.bfloat16 else None)
+    try:
+        card = run(chosen.name, to, chosen.runs, torch.bfloat16 if chosen.bfloat16 else None)
+    except ValueError as error:
+        parser.error(str(error))
     print(json.dumps(card, indent=1))
 
 

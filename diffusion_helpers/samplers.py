@@ -31,11 +31,13 @@ def move(
     eta = 0 keeps the estimated noise: DDIM, or an Euler step on the probability-flow ODE. eta = 1
     replaces as much of it by fresh noise as the DDPM posterior q(x_to | x, x0) has; ``std`` sets another
     standard deviation of the fresh noise, at the same mean. Nothing is added at sigma = 0.
-    Raises ValueError unless 0 <= eta <= 1 and ``to`` is not above ``d.level``.
+    Raises ValueError unless 0 <= eta <= 1 and ``to`` is below ``d.level``.
     Source: Song et al. 2021 (arXiv:2010.02502), equations 12 and 16.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta = {eta}: expected 0 (deterministic) to 1 (DDPM)")
+    if std is not None and eta == 0:
+        raise ValueError("std without fresh noise: expected eta above 0")
     _check_falls(d.level, to)
     _, alpha, sigma = to.like(d.x)
     if eta == 0:

@@ -18,7 +18,8 @@ from torch import Tensor
 class Level(NamedTuple):
     """A point on the path: time ``t`` in [0, 1], signal scale ``alpha``, noise scale ``sigma``.
 
-    Each is a float64 tensor, of shape () for one level or (B,) for one level per image.
+    Each is a float64 tensor on the CPU, of shape () for one level or (B,) for one level per image;
+    ``like`` takes it to where it is used.
     """
 
     t: Tensor
@@ -54,7 +55,7 @@ class Schedule:
     scales: Callable[[Tensor], tuple[Tensor, Tensor]]
 
     def __call__(self, t: float | Tensor) -> Level:
-        t = torch.as_tensor(t, dtype=torch.float64)
+        t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
         if not bool(((t >= 0) & (t <= 1)).all()):
             raise ValueError(f"t = {t.tolist()}: expected times in [0, 1], 0 is data and 1 is noise")
         if self.T is not None:
@@ -81,7 +82,7 @@ def _tabulated(name: str, betas: Tensor) -> Schedule:
     T = len(betas)
 
     def scales(t: Tensor) -> tuple[Tensor, Tensor]:
-        at = alpha_bar.to(t.device)[(t * T).round().long()]
+        at = alpha_bar[(t * T).round().long()]
         return at.sqrt(), (1 - at).sqrt()
 
     return Schedule(name, T, scales)

@@ -54,7 +54,7 @@ class Step(NamedTuple):
 
 
 def exponential(progress: float) -> float:
-    """Learning-rate factor that falls from 1 to 0.1 over the run, as in the course recipe."""
+    """Learning-rate factor that falls from 1 to 0.1 over the run: the course's, in every step instead of every epoch."""
     return 0.1**progress
 
 
@@ -102,7 +102,7 @@ def fit(
     """Train ``model`` on ``loss(*batch)``, yielding a ``Step`` after each update.
 
     data: tensors of equal length N on the device of the model, indexed together; each batch is a
-    random subset, each epoch visits every image once (an incomplete last batch is left out).
+    random subset, each epoch visits every image at most once (an incomplete last batch is left out).
     lr is multiplied by ``decay(progress)``, progress in [0, 1); gradients are clipped to norm ``clip``;
     ``ema`` is the decay of the averaged weights; ``autocast`` a dtype for mixed precision, if any.
 
@@ -115,6 +115,10 @@ def fit(
     Raises ValueError for data of unequal lengths or fewer images than ``batch``, for numbers that
     are not positive, for a loss that is not finite, and for a checkpoint of another run.
     """
+    if isinstance(data, Tensor):
+        raise ValueError(f"data is one tensor of shape {tuple(data.shape)}: expected a tuple, such as (images,)")
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise ValueError("no weight of the model requires a gradient: expected some (model.requires_grad_(True))")
     N = len(data[0])
     for name, value in {"epochs": epochs, "batch": batch, "lr": lr, "clip": clip}.items():
         if not value > 0:
@@ -139,7 +143,8 @@ def _fit(model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, s
     optim = optimizer(model.parameters(), lr=lr)
     random = _RandomState(seed, device)
     run = {"images": N, "epochs": epochs, "batch": batch, "lr": lr, "seed": seed, "ema": ema, "clip": clip}
-    run |= {"optimizer": optimizer.__name__, "decay": decay.__name__, "autocast": str(autocast)}
+    named = {"optimizer": optimizer, "decay": decay, "autocast": autocast, "device": device.type}
+    run |= {key: getattr(value, "__name__", str(value)) for key, value in named.items()}
     path = None if checkpoint is None else Path(checkpoint)
     done = _restore(path, run, model, average, optim, random) if path is not None and path.exists() else 0
     saved = time.monotonic()
@@ -177,11 +182,12 @@ def _fit(model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, s
                 saved = time.monotonic()
             yield Step(done, steps, epoch + 1, shown, rate, average.module, place == per_epoch - 1)
     finally:
-        progress.close()
-        if path is not None and not half_made:
-            _save(path, run, done, model, average, optim, random)
-        model.load_state_dict(average.module.state_dict())
-        model.eval()
+        with _whole():  # a second press of stop waits until the model is usable and the state is written
+            progress.close()
+            if path is not None and not half_made:
+                _save(path, run, done, model, average, optim, random)
+            model.load_state_dict(average.module.state_dict())
+            model.eval()
 
 
 @lru_cache(maxsize=1)
@@ -249,7 +255,7 @@ def _restore(path: Path, run: dict, model, average, optim, random: _RandomState)
     try:
         with safetensors.safe_open(path, "pt") as file:
             meta = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dict
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118, no dict
     except SafetensorError as error:
         raise ValueError(f"{path}: expected a whole checkpoint, but it cannot be read ({error})") from None
     if json.loads(meta.get("run", "null")) != run:

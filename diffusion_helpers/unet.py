@@ -102,7 +102,7 @@ class CourseUNet(nn.Module):
     feature maps h as ``c * h + t``. Parameters: D=128 7,891,073; D=64 with time 1,996,417; D=64 with
     time and ten classes 2,019,201. Raises ValueError for images that are not (B, channels, 28, 28) and for
     conditions that do not match.
-    Source: Berkeley CS180, project 5 part B, figures 2, 8 and 12.
+    Source: Berkeley CS180, project 5 part B: figures 1 and 2, and the sections on conditioning.
     """
 
     def __init__(self, D: int = 128, time: bool = False, classes: int = 0, channels: int = 1):

@@ -75,7 +75,9 @@ def card(name: str | Path) -> dict:
 
 
 def load(name: str | Path, device: torch.device | str = "cpu") -> nn.Module:
-    """A trained model by name, or from a path, in float32 and eval mode on ``device``.
+    """A trained model by name, or from a path, in float32, eval mode and frozen, on ``device``.
+
+    ``requires_grad_(True)`` lets it be trained further.
 
     Raises ValueError for a name that is not known, a file that is truncated or has no card, and
     weights that do not fit the network on the card.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +34,8 @@ class Explorer:
 
         self.frame, self.controls = frame, controls
         self.image = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="auto", align_self="flex-start"))
+        # What was drawn is kept for a while: going back over a slider costs nothing.
+        self._png = lru_cache(512)(lambda *values: plots.png(frame(**dict(zip(controls, values, strict=True)))))
         self.update()
         self.static = self.image.value
         self.view = ipywidgets.VBox([*controls.values(), self.image])
@@ -41,8 +43,8 @@ class Explorer:
             control.observe(self.update, names="value")
 
     def update(self, change: object = None) -> None:
-        """Draw the frame of the present values."""
-        self.image.value = plots.png(self.frame(**{name: control.value for name, control in self.controls.items()}))
+        """Show the frame of the present values."""
+        self.image.value = self._png(*(control.value for control in self.controls.values()))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
@@ -82,10 +84,8 @@ def forward_frame(x0: Tensor, eps: Tensor, percent: int, schedule: str, T: int) 
     figure, [[left, middle, right]] = plots._figure(8.4, 2.7, 1, 3)
     plots._show(left, plots.pixels(x)[0])
     left.set_title(f"t = {step} of {T}")
-    span = np.linspace(-3.5, 3.5, 100)
-    middle.hist(x.flatten().numpy(), bins=50, range=(-3.5, 3.5), density=True, color=plots.COLOURS[5])
-    middle.plot(span, np.exp(-(span**2) / 2) / np.sqrt(2 * np.pi), color=plots.COLOURS[1])
-    middle.set(title="its pixels, and N(0, 1)", ylim=(0, 1.2))
+    plots.density(middle, x)
+    middle.set_title("its pixels, and N(0, 1)")
     whole = path(torch.linspace(0, 1, 101, dtype=torch.float64))
     right.plot(whole.t * T, whole.alpha, label="signal √ᾱ")
     right.plot(whole.t * T, whole.sigma, "--", label="noise √(1−ᾱ)")
@@ -104,7 +104,7 @@ def _path(schedule: str, T: int) -> schedules.Schedule:
 
 def forward_explorer(x0: Tensor, seed: int = 0) -> Explorer:
     """Sliders over the forward process of one digit x0 (1, 1, H, W) in [-1, 1]: time, schedule and T."""
-    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(x0.device)
     controls = {
         "percent": _slider(value=30, min=0, max=100, description="t, in % of T"),
         "schedule": _choice(["linear", "cosine"], "linear", "schedule"),
@@ -126,7 +126,7 @@ def denoise_frame(net: torch.nn.Module, x: Tensor, eps: Tensor, sigma: float) ->
 def denoise_explorer(net: torch.nn.Module, images: Tensor, seed: int = 0) -> Explorer:
     """A slider over the noise scale of the one-step denoiser ``net``, on images (N, 1, 28, 28) uint8."""
     x = data.unit(images)
-    eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x.device)
     controls = {"sigma": _slider(value=0.5, min=0.0, max=1.0, step=0.05, description="noise scale σ")}
     return Explorer(lambda sigma: denoise_frame(net, x, eps, sigma), controls)
 
@@ -164,8 +164,9 @@ def scrubber(trajectories: dict[int, samplers.Trajectory], schedule: schedules.S
 
 def guidance_frame(model: Denoiser, digit: int, gamma: float, seed: int, steps: int = 20, count: int = 16) -> Figure:
     """``count`` fresh samples of one digit, ``steps`` guided DDIM steps from the noise of ``seed``."""
-    noise = torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
-    y = torch.full((count,), digit)
+    device = next(model.parameters()).device
+    noise = torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(seed)).to(device)
+    y = torch.full((count,), digit, device=device)
     *_, last = samplers.sample(edits.guide(model, y, gamma=gamma), noise, model.schedule.grid(steps))
     return plots.grid(last.x, columns=8, title=f"digit {digit}, γ = {gamma:.1f}, w = {gamma - 1:.1f}, noise {seed}")
 

@@ -12,14 +12,17 @@ import re
 import sys
 import threading
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 import psutil
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from PIL import Image
 
 NOTEBOOKS = Path(__file__).resolve().parent
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -57,7 +60,7 @@ def write_address(book: NotebookNode, name: str) -> None:
 
 
 def tidy(book: NotebookNode) -> None:
-    """Take out progress bars, with their widgets, and what changes from run to run."""
+    """Take out progress bars, with their widgets, and what changes from run to run; make the pictures small."""
     bars, views = set(), set()  # model ids
     for cell in book.cells:
         cell.metadata.pop("execution", None)  # time stamps
@@ -76,6 +79,8 @@ def tidy(book: NotebookNode) -> None:
                 (bars if is_bar else views).add(output.data[VIEW]["model_id"])
                 if is_bar:
                     continue
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = smaller(output.data["image/png"])
             kept.append(output)
         if cell.cell_type == "code":
             cell.outputs = kept
@@ -89,6 +94,14 @@ def tidy(book: NotebookNode) -> None:
 
     book.metadata.kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     book.metadata.language_info.pop("version", None)
+
+
+def smaller(png: str) -> str:
+    """The picture, base64, in at most 256 colours if that takes less room: figures have few, and git keeps every one."""
+    picture = Image.open(BytesIO(b64decode(png))).convert("RGB")
+    buffer = BytesIO()
+    picture.quantize(256, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
+    return min(b64encode(buffer.getvalue()).decode(), png.replace("\n", ""), key=len)
 
 
 def _reachable(state: dict, models: set[str]) -> set[str]:

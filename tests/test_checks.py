@@ -40,7 +40,7 @@ def run(cells: list[str]) -> None:
 
 
 def test_every_lesson_has_exercises() -> None:
-    assert len(exercises()) >= 4 * len(NOTEBOOKS) > 0
+    assert len(exercises()) >= 3 * len(NOTEBOOKS) > 0
 
 
 @pytest.mark.parametrize(("before", "solution", "check"), exercises())
@@ -94,13 +94,17 @@ def decibel(estimate, x):
 
 
 def time_loss(
-    draw_t=lambda n, T: torch.randint(1, T + 1, (n,)), target=lambda x0, x, eps: eps, root=torch.sqrt, scale=True
+    draw=torch.randn_like,
+    draw_t=lambda n, T: torch.randint(1, T + 1, (n,)),
+    target=lambda x0, x, eps: eps,
+    root=torch.sqrt,
+    scale=True,
 ):
     def loss(net, x0, bars):
         T = len(bars) - 1
         t = draw_t(len(x0), T)
         bar = bars[t].reshape(-1, 1, 1, 1)
-        eps = torch.randn_like(x0)
+        eps = draw(x0)
         x = root(bar) * x0 + root(1 - bar) * eps
         return F.mse_loss(net(x, t / T if scale else t), target(x0, x, eps))
 
@@ -241,10 +245,12 @@ MISTAKES = {
         (lambda h1, h2, t, T, t1, t2: (h1, h2), "does not change with t"),
     ],
     checks.ddpm_loss: [
-        (time_loss(lambda n, T: torch.randint(0, T + 1, (n,))), "clean data"),
-        (time_loss(lambda n, T: torch.randint(1, T, (n,))), "leaves the upper end out"),
-        (time_loss(lambda n, T: torch.randint(1, T + 1, (1,)).expand(n)), "draw one for each image"),
+        (time_loss(draw_t=lambda n, T: torch.randint(0, T + 1, (n,))), "clean data"),
+        (time_loss(draw_t=lambda n, T: torch.randint(1, T, (n,))), "leaves the upper end out"),
+        (time_loss(draw_t=lambda n, T: torch.randint(1, T + 1, (1,)).expand(n)), "draw one for each image"),
         (time_loss(scale=False), "t / T"),
+        (time_loss(draw=torch.rand_like), "not rand_like"),
+        (time_loss(draw=lambda x: torch.randn_like(x[:1]).expand_as(x)), "batch included"),
         (time_loss(root=lambda bar: bar), "factors are their roots"),
         (time_loss(target=lambda x0, x, eps: x0), "compared with the clean"),
         (time_loss(target=lambda x0, x, eps: x), "compared with the noisy"),
@@ -267,6 +273,10 @@ MISTAKES = {
         (dropped(keep=lambda y, p: (torch.rand(1) >= p).expand(len(y))), "one random number for each"),
         (lambda y, p, null: y, "No label is dropped"),
         (dropped(keep=lambda y, p: torch.rand(len(y)) >= 0.6), "expected 25%"),
+        (
+            dropped(keep=lambda y, p: torch.rand(len(y), generator=torch.Generator().manual_seed(0)) >= p),
+            "same labels are dropped every time",
+        ),
     ],
     checks.guided_eps: [
         (lambda c, u, g: c + g * (c - u), "γ is used as w"),
@@ -302,6 +312,31 @@ def test_each_known_mistake_gets_its_own_hint(check, answer, hint) -> None:
         torch.manual_seed(seed)
         with pytest.raises(checks.Mistake, match=re.escape(hint)):
             check(answer)
+
+
+NAN = float("nan")
+EMPTY = {
+    checks.alpha_bar: lambda b: torch.full((5,), NAN),
+    checks.forward_step: lambda x, b: (NAN * x, torch.randn_like(x)),
+    checks.chain_step: lambda x, b: NAN * x,
+    checks.signal_left: NAN,
+    checks.denoising_loss: lambda net, x, s: NAN * net(x + s * torch.randn_like(x)).mean(),
+    checks.psnr: lambda a, b: NAN,
+    checks.gain: lambda net, x, s: NAN,
+    checks.best_constant: lambda images: NAN * images[0],
+    checks.time_condition: lambda h1, h2, t, T, t1, t2: (NAN * h1, h2),
+    checks.ddpm_loss: lambda net, x0, bars: NAN * net(x0, torch.ones(len(x0))).mean(),
+    checks.reverse_step: lambda x, eps, bars, t: NAN * x,
+    checks.guided_eps: lambda c, u, g: NAN * c,
+    checks.gamma_to_w: lambda g: NAN,
+    checks.interpolate_labels: lambda a, b, s: torch.full((10,), NAN),
+}
+
+
+@pytest.mark.parametrize("check", EMPTY)
+def test_an_answer_that_is_not_a_number_does_not_pass(check) -> None:
+    with pytest.raises(checks.Mistake, match="NaN"):
+        check(EMPTY[check])
 
 
 def test_hints_within_a_check_differ() -> None:

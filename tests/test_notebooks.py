@@ -15,6 +15,10 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 NOTEBOOKS = sorted(Path(execute.__file__).parent.glob("*.ipynb"))
+PNG = (  # one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAQMAAAAl21bKAAAAA1BMVEUAAACnej3aAAAACklEQVR42mNg"
+    "AAAAAgAB5Sfe/AAAAABJRU5ErkJggg=="
+)
 COLAB = "https://colab.research.google.com"
 # In the text of an output. A path counts where it begins, so not in the middle of a web address.
 UNWANTED = {
@@ -49,6 +53,8 @@ def faults_of_header(book: NotebookNode, name: str) -> Iterator[str]:
 
 
 def faults_of_cells(book: NotebookNode) -> Iterator[str]:
+    for found in re.findall(r"\b(?:TIME|RESULT)_[A-Z0-9]+", "".join(cell.source for cell in book.cells)):
+        yield f"unfilled: {found}"
     code = [cell for cell in book.cells if cell.cell_type == "code"]
     lengths = [len(cell.source.splitlines()) for cell in code]
     if statistics.median(lengths) > 10:
@@ -102,7 +108,7 @@ def test_notebook_is_clean(path):
 def clean_notebook() -> NotebookNode:
     setup = 'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q git+https://github.com/a/b'
     picture = new_output(
-        "display_data", {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure size 640x480 with 1 Axes>"}
+        "display_data", {"image/png": PNG, "text/plain": "<Figure size 640x480 with 1 Axes>"}
     )
     book = new_notebook(
         cells=[
@@ -223,7 +229,7 @@ def test_execute_again_changes_nothing(executed):
 
 def test_large_widget_state_is_dropped_with_its_views(executed, monkeypatch):
     book = nbformat.read(executed[0], as_version=4)
-    book.cells[-2].outputs[0].data["image/png"] = "iVBORw0KGgo="
+    book.cells[-2].outputs[0].data["image/png"] = PNG
     monkeypatch.setattr(execute, "STATE_LIMIT", 100)
     execute.tidy(book)
     assert "widgets" not in book.metadata

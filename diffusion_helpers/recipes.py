@@ -24,7 +24,6 @@ from torch.nn import functional as F
 from . import data, schedules, train, weights
 from .denoise import Denoiser
 
-
 ALL = 60_000  # training digits; with fewer, a shipped model would be replaced by a worse one
 
 

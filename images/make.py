@@ -18,7 +18,7 @@ def denoising() -> None:
     moments = [0, 16, 24, 30, 40]
     labels = [f"t = {states[i].level.t:.2f}" for i in moments]
     figure = plots.grid(torch.cat([states[i].x for i in moments]), columns=10, row_labels=labels)
-    figure.savefig(HERE / "denoising.png", dpi=150)
+    figure.savefig(HERE / "denoising.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 NOTEBOOKS = sorted(Path(execute.__file__).parent.glob("*.ipynb"))
 PNG = (  # one pixel
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAQMAAAAl21bKAAAAA1BMVEUAAACnej3aAAAACklEQVR42mNg"
-    "AAAAAgAB5Sfe/AAAAABJRU5ErkJggg=="
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAQMAAAAl21bKAAAAA1BMVEUAAACnej3aAAAACklEQVR42mNgAAAAAgAB5Sfe/AAAAABJRU5ErkJggg=="
 )
 COLAB = "https://colab.research.google.com"
 # In the text of an output. A path counts where it begins, so not in the middle of a web address.
@@ -107,9 +106,7 @@ def test_notebook_is_clean(path):
 
 def clean_notebook() -> NotebookNode:
     setup = 'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q git+https://github.com/a/b'
-    picture = new_output(
-        "display_data", {"image/png": PNG, "text/plain": "<Figure size 640x480 with 1 Axes>"}
-    )
+    picture = new_output("display_data", {"image/png": PNG, "text/plain": "<Figure size 640x480 with 1 Axes>"})
     book = new_notebook(
         cells=[
             new_markdown_cell("# Adding noise\n\nYou will learn how."),

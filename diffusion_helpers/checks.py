@@ -556,3 +556,116 @@ def interpolate_labels(function: Callable[[int, int, float], Tensor]) -> None:
     if not _is(middle, (one + other) / math.sqrt(2)):
         raise Mistake("Halfway the row is not the normalised sum of the two one-hot rows.")
     _say("The mixture goes from one label to the other and keeps length 1.")
+
+
+# Notebook 05: evaluation
+
+
+def frechet(function: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor | float]) -> None:
+    """Check ``function(mu1, cov1, mu2, cov2)``: the squared Frechet distance between two Gaussians."""
+    mu1, mu2 = torch.tensor([1.0, 2.0], dtype=torch.float64), torch.tensor([3.0, -1.0], dtype=torch.float64)
+    cov1 = torch.tensor([[2.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
+    cov2 = torch.tensor([[1.0, -0.5], [-0.5, 3.0]], dtype=torch.float64)
+    shared = torch.linalg.eigvals(cov1 @ cov2).real.sqrt().sum()
+    means, traces = (mu1 - mu2).square().sum(), cov1.trace() + cov2.trace()
+    right = (means + traces - 2 * shared).item()
+    found = _number(function(mu1.clone(), cov1.clone(), mu2.clone(), cov2.clone()), "the distance")
+    known = {
+        "The difference of the means is not squared. Hint: add up the squares of its components.": means.sqrt()
+        + traces
+        - 2 * shared,
+        "The means are averaged over the components. Hint: a squared length is a sum.": means / 2 + traces - 2 * shared,
+        "The last term is taken once. Hint: it is twice the trace of the root.": means + traces - shared,
+        "The last term is added. Hint: what the two share is taken away.": means + traces + 2 * shared,
+        "The covariances are left out. Hint: two clouds around one point can still differ in width.": means,
+        "The root is missing. Hint: tr √(Σ₁Σ₂), the roots of the eigenvalues of the product.": means
+        + traces
+        - 2 * (cov1 @ cov2).trace(),
+        "The root is taken of each entry of the matrix. Hint: the root of a matrix has the roots of its eigenvalues.": means
+        + traces
+        - 2 * (cov1 @ cov2).diagonal().sqrt().sum(),
+        "The matrices are multiplied entry by entry. Hint: cov1 @ cov2, not cov1 * cov2.": means
+        + traces
+        - 2 * torch.linalg.eigvals(cov1 * cov2).real.sqrt().sum(),
+        "This is the root of the distance. Hint: FID is the squared distance; do not take the root at the end.": right
+        ** 0.5,
+    }
+    for hint, wrong in known.items():
+        if _is(found, wrong):
+            raise Mistake(hint)
+    if not _is(found, right):
+        raise Mistake(f"For the two Gaussians of this check you return {found:.4f}, expected {right:.4f}.")
+    same = _number(
+        function(mu1.clone(), cov1.clone(), mu1.clone(), cov1.clone()), "the distance of a Gaussian to itself"
+    )
+    if not abs(same) < 1e-6:
+        raise Mistake(f"A Gaussian is {same:.4f} away from itself: expected 0.")
+    _say("The distance is 0 for equal Gaussians, and right for two that differ in place, width and direction.")
+
+
+def limit_of_many(function: Callable[[Tensor, Tensor], Tensor | float]) -> None:
+    """Check ``function(sizes, values)``: where values = a + b / N, measured at several N, end as N grows: a."""
+    sizes = torch.tensor([100.0, 200.0, 500.0, 1000.0, 4000.0], dtype=torch.float64)
+    values = 0.25 + 40 / sizes
+
+    def line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
+        return y.mean() - slope * x.mean(), slope
+
+    found = _number(function(sizes.clone(), values.clone()), "the limit")
+    known = {
+        "This is the slope of the line, the size of the bias. Hint: the limit is its height at 1/N = 0.": line(
+            1 / sizes, values
+        )[1],
+        "The line is fitted over N. Hint: the bias falls as 1/N, so fit over 1 / sizes.": line(sizes, values)[0],
+        "This is the value at the largest N, which still has bias in it. Hint: fit a line over 1/N.": values[-1],
+        "This is the mean of the values, bias and all. Hint: fit a line over 1/N, and read it at 0.": values.mean(),
+        "The line is read at 1/N = 1. Hint: infinitely many samples are 1/N = 0.": sum(line(1 / sizes, values)),
+    }
+    for hint, wrong in known.items():
+        if _is(found, wrong):
+            raise Mistake(hint)
+    if not _is(found, 0.25):
+        raise Mistake(f"For values that are exactly 0.25 + 40 / N you return {found:.4f}, expected 0.25.")
+    _say("What is exactly a + b / N is carried on to infinitely many samples, a.")
+
+
+def nearest_distances(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Check ``function(samples, known)``: the Euclidean distance of each sample to its nearest known image, (N,)."""
+    generator = torch.Generator().manual_seed(0)
+    known_images = torch.randn(7, 1, 4, 4, generator=generator)
+    samples = torch.cat([known_images[4:5], torch.randn(4, 1, 4, 4, generator=generator)])
+    distance = torch.cdist(samples.flatten(1), known_images.flatten(1))  # (5, 7)
+    right = distance.min(1).values
+    found = function(samples.clone(), known_images.clone())
+    if isinstance(found, Tensor) and found.shape == (7,):
+        raise Mistake("One number for each training image. Hint: take the minimum over the training images, dim=1.")
+    found = _tensor(found, (5,), "the distances")
+    wrongs = {
+        "These are squared distances. Hint: take the root, or use torch.cdist.": right.square(),
+        "These are distances to the farthest image. Hint: the minimum, not the maximum.": distance.max(1).values,
+        "These are mean distances to all images. Hint: the minimum over the training images.": distance.mean(1),
+        "These are indices of the nearest images. Hint: .min(1) returns values and indices; return .values.": distance.argmin(
+            1
+        ),
+        "These are mean squared differences per pixel. Hint: the length of the difference: add up, then the root.": right.square()
+        / 16,
+        "These are the largest differences in one pixel. Hint: the Euclidean length over all pixels.": torch.cdist(
+            samples.flatten(1), known_images.flatten(1), p=torch.inf
+        )
+        .min(1)
+        .values,
+        "These are sums of absolute differences. Hint: the Euclidean length: squares, sum, root.": torch.cdist(
+            samples.flatten(1), known_images.flatten(1), p=1
+        )
+        .min(1)
+        .values,
+    }
+    for hint, wrong in wrongs.items():
+        if _is(found, wrong):
+            raise Mistake(hint)
+    if not _is(found, right, 1e-3):
+        raise Mistake(
+            f"You return {[round(v, 2) for v in found.tolist()]}, expected {[round(v, 2) for v in right.tolist()]}."
+        )
+    _say("Each sample has its distance to the nearest training image, and a copy has 0.")

@@ -4,8 +4,8 @@
 
 prints a table and writes it as JSON, to ``--json`` or a file in ``runs``. Samples are made 250 at a time, their labels
 balanced, and measured as 8-bit images, so that ``--cache FILE`` gives the very same numbers again. What the
-measures, floors and error bars are: see ``metrics``. The table in README.md is written from the JSON files in
-``results`` with
+measures, floors and error bars are: see ``metrics``. The reports on the shipped models are JSON files in
+``diffusion_helpers/results``; the table in README.md is written from them, in the folder of the repository, with
 
     python -m diffusion_helpers.evaluate --table
 """
@@ -32,6 +32,7 @@ from . import data, edits, metrics, samplers, weights
 from .denoise import Denoiser
 
 BATCH = 250
+RESULTS = Path(__file__).parent / "results"
 SAMPLERS = ("ddim", "ddpm", "ddpm-beta")
 FORMATS = {  # how a measure is printed, and whether more or less of it is better
     "fid": ("FID", "{:.3f}", "lower"),
@@ -291,23 +292,43 @@ def _cell(form: str, value: float, error: float, floor: float, floor_error: floa
     return f"{form.format(value)} ± {form.format(error)} ({form.format(floor)})"
 
 
+def stored(folder: Path | None = None) -> list[dict]:
+    """The reports in ``folder`` (default: those on the shipped models), by model, evaluations and guidance.
+
+    Raises ValueError when there are none.
+    """
+    folder = folder or RESULTS
+    reports = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")]
+    if not reports:
+        raise ValueError(f"no .json file in {folder}: expected reports that this command wrote")
+    return sorted(reports, key=lambda r: (r["recipe"]["model"], r["evaluations_per_sample"], r["recipe"]["gamma"] or 0))
+
+
+def best(reports: list[dict]) -> list[dict]:
+    """Of each model the report with the lowest FID, in the order the models come in."""
+    found: dict[str, dict] = {}
+    for report in reports:
+        name = report["recipe"]["model"]
+        if name not in found or report["metrics"]["fid"]["value"] < found[name]["metrics"]["fid"]["value"]:
+            found[name] = report
+    return list(found.values())
+
+
 def write_table(readme: Path, results: Path) -> int:
-    """Replace what is between the two marks in ``readme`` by the table of ``results``/*.json; how many there were.
+    """Replace what is between the two marks in ``readme`` by the best report of each model in ``results``; how many.
 
     Raises ValueError when there is no report, no readme, or not exactly one pair of marks in it.
     """
-    files = sorted(results.glob("*.json"))
-    if not files:
-        raise ValueError(f"no .json file in {results}: expected reports that this command wrote")
+    reports = best(stored(results))
     if not readme.is_file():
         raise ValueError(f"{readme}: no such file; expected to be started in the folder of the repository")
     page = readme.read_text(encoding="utf-8")
     if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
         raise ValueError(f"{readme}: expected one line {BEGIN} and below it one line {END}")
-    table = markdown([json.loads(file.read_text(encoding="utf-8")) for file in files])
+    table = markdown(reports)
     before, rest = page.split(BEGIN)
     readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
-    return len(files)
+    return len(reports)
 
 
 def main() -> None:
@@ -322,13 +343,13 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="a .safetensors file that keeps the samples")
     parser.add_argument("--json", type=Path, help="where the report is written (default: a file in runs)")
     parser.add_argument("--bfloat16", action="store_true", help="mixed precision, on processors and GPUs that have it")
-    parser.add_argument("--table", action="store_true", help="write the table in README.md from results/*.json")
+    parser.add_argument("--table", action="store_true", help="write the table in README.md from the stored reports")
     chosen = parser.parse_args()
     if chosen.table == bool(chosen.name):
         parser.error("expected the name of a model, or --table")
     try:
         if chosen.table:
-            print(f"{write_table(Path('README.md'), Path('results'))} reports in the table of README.md")
+            print(f"{write_table(Path('README.md'), RESULTS)} models in the table of README.md")
             return
         options = {k: v for k, v in vars(chosen).items() if k not in ("json", "table")}
         report = evaluate(**options)

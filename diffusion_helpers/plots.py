@@ -119,15 +119,24 @@ def curves(
     title: str = "",
     log: str = "",
     floor: float | None = None,
+    errors: dict[str, Sequence[float] | Tensor] | None = None,
 ) -> Figure:
     """Lines over a shared x, named in a legend.
 
-    ``log`` names the logarithmic axes: "", "x", "y" or "xy"; ``floor`` is where the y axis begins.
+    ``log`` names the logarithmic axes: "", "x", "y" or "xy"; ``floor`` is where the y axis begins; ``errors`` gives
+    the half length of the error bars of some of the lines. Raises ValueError for errors of a line that is not there.
     """
+    errors = errors or {}
+    if errors.keys() - lines.keys():
+        raise ValueError(f"errors of {sorted(errors.keys() - lines.keys())}: expected some of {sorted(lines)}")
     figure, [[axis]] = _figure(6.4, 3.2)
     styles = ["-", "--", "-.", ":"]
     for i, (name, y) in enumerate(lines.items()):
-        axis.plot(torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu(), styles[i % 4], label=name)
+        x_, y_ = torch.as_tensor(x).cpu(), torch.as_tensor(y).cpu()
+        if name in errors:
+            axis.errorbar(x_, y_, torch.as_tensor(errors[name]).cpu(), fmt="o" + styles[i % 4], capsize=3, label=name)
+        else:
+            axis.plot(x_, y_, styles[i % 4], label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if "x" in log:
         axis.set_xscale("log")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from . import data, edits, plots, samplers, schedules
+from . import data, edits, metrics, plots, samplers, schedules
 from .denoise import Denoiser
 
 if TYPE_CHECKING:
@@ -70,6 +70,13 @@ def _choice(options: list, value: object, description: str):
     return ipywidgets.Dropdown(
         options=options, value=value, description=description, style={"description_width": "initial"}
     )
+
+
+def _steps(options: list, value: object, description: str):
+    import ipywidgets
+
+    style, layout = {"description_width": "initial"}, ipywidgets.Layout(width="420px")
+    return ipywidgets.SelectionSlider(options=options, value=value, description=description, style=style, layout=layout)
 
 
 def forward_frame(x0: Tensor, eps: Tensor, percent: int, schedule: str, T: int) -> Figure:
@@ -181,3 +188,43 @@ def guidance_explorer(model: Denoiser) -> Explorer:
     for control in controls.values():
         control.continuous_update = False  # each picture is sampled anew, for about a second
     return Explorer(lambda digit, gamma, seed: guidance_frame(model, digit, gamma, seed), controls)
+
+
+def evaluation_frame(
+    images: dict[float, Tensor], measured: dict[float, dict[int, metrics.Result]], gamma: float, n: int
+) -> Figure:
+    """Samples drawn with guidance ``gamma``, and the FID of the first ``n`` of them on its curve over N.
+
+    ``images`` holds (N, 1, H, W) in [-1, 1] for each gamma, ``measured`` the FID for each gamma and N.
+    """
+    sizes = sorted(measured[gamma])
+    figure, axes = plots._figure(8.6, 3.2, 1, 2, width_ratios=[1, 1.5])
+    plots._show(axes[0][0], plots.tile(images[gamma][:36], columns=6))
+    axes[0][0].set_title(f"γ = {gamma:g}, w = {gamma - 1:g}")
+    axis, now = axes[0][1], measured[gamma][n]
+    for i, (name, results) in enumerate(measured.items()):
+        own = name == gamma
+        axis.plot(
+            sizes,
+            [results[size].value for size in sizes],
+            ["-", "--", "-.", ":"][i % 4],
+            lw=2.5 if own else 1,
+            alpha=1 if own else 0.5,
+            label=f"γ = {name:g}",
+        )
+    axis.plot(sizes, [measured[gamma][size].floor for size in sizes], color="black", lw=1, label="floor: real digits")
+    axis.errorbar([n], [now.value], [now.error], fmt="o", color="black", capsize=4)
+    title = f"N = {n}: FID {now.value:.2f} ± {now.error:.2f}, {now.value / now.floor:.1f} times the floor"
+    axis.set(title=title, xlabel="N", ylabel="FID", ylim=(0, None))
+    axis.legend(frameon=False)
+    return figure
+
+
+def evaluation_explorer(images: dict[float, Tensor], measured: dict[float, dict[int, metrics.Result]]) -> Explorer:
+    """Sliders over the guidance and the number of samples, on samples and FIDs that are there already."""
+    gammas, sizes = list(images), sorted(next(iter(measured.values())))
+    controls = {
+        "gamma": _steps(gammas, gammas[0], "guidance γ"),
+        "n": _steps(sizes, sizes[-1], "number of samples N"),
+    }
+    return Explorer(lambda gamma, n: evaluation_frame(images, measured, gamma, n), controls)

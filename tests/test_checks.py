@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -143,6 +144,19 @@ def blended(first, last, share, swap=False, norm=False):
     one, other = torch.eye(10)[[first, last]]
     row = share * one + (1 - share) * other if swap else (1 - share) * one + share * other
     return row / row.norm() if norm else row
+
+
+def distance(
+    means: Callable = lambda d: d.square().sum(),
+    times: float = 2,
+    root: Callable = lambda c1, c2: torch.linalg.eigvals(c1 @ c2).real.sqrt().sum(),
+) -> Callable:
+    """A Frechet distance, right but for what is given."""
+    return lambda m1, c1, m2, c2: means(m1 - m2) + c1.trace() + c2.trace() - times * root(c1, c2)
+
+
+def apart(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return torch.cdist(x.flatten(1), y.flatten(1))
 
 
 ones = torch.ones(1)
@@ -296,6 +310,34 @@ MISTAKES = {
         (lambda a, b, s: blended(a, b, s, swap=True, norm=True), "ends are swapped"),
         (lambda a, b, s: torch.eye(10)[a], "not the one-hot rows"),
     ],
+    checks.frechet: [
+        (distance(means=lambda d: d.norm()), "not squared"),
+        (distance(means=lambda d: d.square().mean()), "averaged over the components"),
+        (distance(times=1), "taken once"),
+        (distance(times=-2), "is added"),
+        (lambda m1, c1, m2, c2: (m1 - m2).square().sum(), "left out"),
+        (distance(root=lambda c1, c2: (c1 @ c2).trace()), "root is missing"),
+        (distance(root=lambda c1, c2: (c1 @ c2).sqrt().trace()), "each entry of the matrix"),
+        (distance(root=lambda c1, c2: torch.linalg.eigvals(c1 * c2).real.sqrt().sum()), "entry by entry"),
+        (lambda *given: distance()(*given).sqrt(), "root of the distance"),
+    ],
+    checks.limit_of_many: [
+        (lambda n, v: np.polyfit(1 / n, v, 1)[0].item(), "slope"),
+        (lambda n, v: np.polyfit(n, v, 1)[1].item(), "fitted over N"),
+        (lambda n, v: v[-1], "largest N"),
+        (lambda n, v: v.mean(), "mean of the values"),
+        (lambda n, v: np.polyval(np.polyfit(1 / n, v, 1), 1.0).item(), "read at 1/N = 1"),
+    ],
+    checks.nearest_distances: [
+        (lambda x, y: apart(x, y).min(0).values, "One number for each training image"),
+        (lambda x, y: apart(x, y).square().min(1).values, "squared distances"),
+        (lambda x, y: apart(x, y).max(1).values, "farthest"),
+        (lambda x, y: apart(x, y).mean(1), "mean distances"),
+        (lambda x, y: apart(x, y).min(1).indices, "indices"),
+        (lambda x, y: (x[:, None] - y).square().flatten(2).mean(2).min(1).values, "per pixel"),
+        (lambda x, y: (x[:, None] - y).abs().flatten(2).amax(2).min(1).values, "in one pixel"),
+        (lambda x, y: (x[:, None] - y).abs().flatten(2).sum(2).min(1).values, "absolute"),
+    ],
 }
 
 
@@ -330,6 +372,9 @@ EMPTY = {
     checks.guided_eps: lambda c, u, g: NAN * c,
     checks.gamma_to_w: lambda g: NAN,
     checks.interpolate_labels: lambda a, b, s: torch.full((10,), NAN),
+    checks.frechet: lambda m1, c1, m2, c2: NAN,
+    checks.limit_of_many: lambda n, v: v.mean() * NAN,
+    checks.nearest_distances: lambda x, y: torch.full((len(x),), NAN),
 }
 
 

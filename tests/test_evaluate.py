@@ -242,15 +242,18 @@ def test_the_command_prints_a_table_and_writes_json(folder, tmp_path, monkeypatc
 
     Path("README.md").write_text(f"# Title\n\n{evaluate.BEGIN}\nold\n{evaluate.END}\n\nrest\n", encoding="utf-8")
     Path("results").mkdir()
+    worse = found | {"metrics": found["metrics"] | {"fid": found["metrics"]["fid"] | {"value": 99.0}}}
+    Path("results/a-worse-one.json").write_text(json.dumps(worse))
     for file in (path, Path("a/b.json")):
         (Path("results") / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr(evaluate, "RESULTS", Path("results"))
     run(monkeypatch, "--table")
     page = Path("README.md").read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("|")]
     assert len(rows) == 4 and len({len(row) for row in rows}) == 1
-    assert [rows[2][0], rows[3][0]] == ["| `plain`", "| `guided`"]
+    assert [rows[2][0], rows[3][0]] == ["| `guided`", "| `plain`"]
     fid = found["metrics"]["fid"]
-    assert f"{fid['value']:.3f} ± {fid['error']:.3f} ({fid['floor']:.3f})" in rows[3]
+    assert f"{fid['value']:.3f} ± {fid['error']:.3f} ({fid['floor']:.3f})" in rows[2]
     assert page.startswith("# Title\n") and page.endswith(f"{evaluate.END}\n\nrest\n") and "old" not in page
     run(monkeypatch, "--table")
     assert Path("README.md").read_text(encoding="utf-8") == page
@@ -268,13 +271,16 @@ def test_the_command_prints_a_table_and_writes_json(folder, tmp_path, monkeypatc
 )
 def test_the_command_says_what_is_wrong(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluate, "RESULTS", Path("results"))
     with pytest.raises(SystemExit):
         run(monkeypatch, *arguments)
     assert message in capsys.readouterr().err
 
 
 def test_the_table_needs_a_readme_with_one_pair_of_marks(tmp_path):
-    (tmp_path / "a.json").write_text("{}")
+    recipe = {"model": "a", "gamma": None}
+    report = {"recipe": recipe, "evaluations_per_sample": 1, "metrics": {"fid": {"value": 1.0}}}
+    (tmp_path / "a.json").write_text(json.dumps(report))
     readme = tmp_path / "README.md"
     with pytest.raises(ValueError, match="no such file"):
         evaluate.write_table(readme, tmp_path)

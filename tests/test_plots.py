@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from diffusion_helpers import plots, samplers, schedules, widgets
+from diffusion_helpers import metrics, plots, samplers, schedules, widgets
 from diffusion_helpers.denoise import Denoised, Denoiser
 from diffusion_helpers.schedules import linear_beta
 from diffusion_helpers.unet import ResidualUNet
@@ -57,6 +57,7 @@ def test_an_animation_keeps_every_frame_in_order_and_loops(tmp_path) -> None:
         (lambda: plots.rows({"a": torch.zeros(2, 1, 4, 4)}, titles=["x"]), r"\[1, 2\]: expected one"),
         (lambda: plots.grid(torch.zeros(4, 1, 4, 4), 2, row_labels=["x"]), "1 row labels: expected 2"),
         (lambda: plots.grid(torch.zeros(4, 1, 4, 4), 2, column_labels=["x"]), "1 column labels: expected 2"),
+        (lambda: plots.curves([1], {"a": [1]}, "x", "y", errors={"b": [1]}), r"\['b'\]: expected some of \['a'\]"),
         (lambda: plots.animation([], "x.gif"), "0 frames: expected"),
         (lambda: widgets.forward_frame(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), 5, "square", 10), "'square'"),
     ],
@@ -120,7 +121,24 @@ def test_the_guidance_frame_depends_on_digit_guidance_and_seed() -> None:
     assert all(not np.array_equal(frames[0], other) for other in frames[1:])
 
 
+SAMPLES = {gamma: torch.linspace(-1, 1, 8 * 784).reshape(8, 1, 28, 28) * gamma / 5 for gamma in (1.0, 2.0, 5.0)}
+MEASURED = {
+    gamma: {n: metrics.Result(gamma + 100 / n, 0.1, 50 / n, 0.01) for n in (100, 200, 500)} for gamma in SAMPLES
+}
+
+
+@pytest.mark.parametrize("gamma", SAMPLES)
+def test_the_evaluation_frame_states_fid_error_floor_and_their_ratio(gamma) -> None:
+    for n in (100, 200, 500):
+        figure = widgets.evaluation_frame(SAMPLES, MEASURED, gamma, n)
+        value, floor = gamma + 100 / n, 50 / n
+        assert figure.axes[1].get_title() == f"N = {n}: FID {value:.2f} ± 0.10, {value / floor:.1f} times the floor"
+        names = [line.get_text() for line in figure.axes[1].get_legend().get_texts()]
+        assert names == ["γ = 1", "γ = 2", "γ = 5", "floor: real digits"]
+
+
 EXPLORERS = {
+    "evaluation": lambda: widgets.evaluation_explorer(SAMPLES, MEASURED),
     "forward": lambda: widgets.forward_explorer(X0),
     "denoise": lambda: widgets.denoise_explorer(Halve(), torch.zeros(2, 1, 28, 28, dtype=torch.uint8)),
     "scrubber": lambda: widgets.scrubber({0: trajectory(0), 1: trajectory(1)}, linear_beta(10), start=4),

@@ -180,7 +180,8 @@ def evaluate(
         "N": samples,
         "features": {"network": seen_by, "weights": _checksum(network)},
         "reference": {"data": source, "split": "test", "N": len(test.images), "source": test.source},
-        "floor": "the same of real images at this N: training images (FID to coverage) or test images (IS to nearest)",
+        "floor": "the same of real images, as many and with the same labels: training images (FID to coverage) or test "
+        "images (IS to nearest)",
         "error": "one standard deviation over random halves of the samples",
         "metrics": {key: result._asdict() for key, result in found.items()},
     }
@@ -191,7 +192,8 @@ def _measure(
 ) -> dict[str, metrics.Result]:
     """``metrics.report`` on uint8 images, with five sets of training images for the floors."""
     n, generator = len(images), torch.Generator().manual_seed(0)
-    picked = train.images[torch.randperm(len(train.images), generator=generator)[: 5 * n]]
+    # Six times as many, since the rarest class must suffice for five sets with as many of each.
+    picked = torch.randperm(len(train.images), generator=generator)[: 6 * n]
     unseen = test.images[torch.randperm(len(test.images), generator=generator)[:n]]
     if isinstance(network, metrics.Inception):
         labels = None  # it knows other classes
@@ -201,7 +203,7 @@ def _measure(
             bar.update(1)
             return metrics.extract(data.symmetric(pixels), network, labels)
 
-        seen = look(images, labels), look(test.images, test.labels), look(picked)
+        seen = look(images, labels), look(test.images, test.labels), look(train.images[picked], train.labels[picked])
         known = data.symmetric(train.images)
         distances = [metrics.nearest(data.symmetric(pixels), known)[0] for pixels in (images, unseen)]
         bar.update(1)

@@ -333,6 +333,19 @@ def test_the_floor_falls_with_n_for_fid_and_stays_for_kid():
     assert abs(large["fid"].value - large["fid"].floor) < 6 * large["fid"].floor_error
 
 
+def test_floor_and_error_bar_of_labelled_samples_leave_nothing_to_the_luck_of_the_labels():
+    def labelled(labels):  # all that varies is the label
+        return features(5 * torch.eye(D, dtype=torch.float64)[labels] + 1e-3 * normal(len(labels)), labels)
+
+    balanced, uneven = torch.arange(200) % 4, torch.multinomial(torch.tensor([0.4, 0.3, 0.2, 0.1]), 4000, True)
+    samples, real = labelled(balanced), labelled(uneven)
+    given = metrics.report(samples, real, real, resamples=5)["fid"]
+    blind = metrics.report(features(samples.values), real, real, resamples=5)["fid"]
+    assert given.floor == pytest.approx(given.value, rel=1e-3)  # as uneven as the samples are even: no more, no less
+    assert given.floor_error < 1e-3 * given.floor and given.error < 1e-2 * given.value
+    assert blind.floor < 0.2 * given.floor and blind.error > 5 * given.error
+
+
 def test_the_error_bar_of_a_share_is_its_standard_error():
     labels = torch.arange(400) % 4
     values = 2 * torch.eye(4, D, dtype=torch.float64)[labels] + normal(400)
@@ -352,7 +365,11 @@ def test_the_error_bar_of_fid_is_its_spread_over_seeds():
 
 def test_a_report_repeats_itself_and_has_all_its_parts():
     labels = torch.arange(60) % 4
-    sets = features(normal(60), labels), features(normal(90), torch.arange(90) % 4), features(normal(70))
+    sets = (
+        features(normal(60), labels),
+        features(normal(90), torch.arange(90) % 4),
+        features(normal(70), torch.arange(70) % 4),
+    )
     distances = torch.rand(60) + 1, torch.rand(60) + 1
     found = metrics.report(*sets, distances, resamples=3)
     assert found == metrics.report(*sets, distances, resamples=3)
@@ -365,14 +382,22 @@ def test_a_report_repeats_itself_and_has_all_its_parts():
 
 
 def test_bad_reports_are_refused():
-    few, many, named = features(normal(11)), features(normal(50)), features(normal(50), torch.zeros(50))
+    few, many, named = (
+        features(normal(11)),
+        features(normal(50)),
+        features(normal(50), torch.zeros(50, dtype=torch.long)),
+    )
     for sets in ((few, many, many), (many, few, many), (many, many, few)):
         with pytest.raises(ValueError, match="samples: expected 12 to"):
             metrics.report(*sets)
     with pytest.raises(ValueError, match="features of net and other: expected one network"):
         metrics.report(many, many, features(normal(50), network="other"))
-    with pytest.raises(ValueError, match="the samples have labels and the reference has none"):
-        metrics.report(named, many, many)
+    for sets in ((named, many, many), (named, named, many), (named, many, named)):
+        with pytest.raises(ValueError, match="the samples have labels and the real images have none"):
+            metrics.report(*sets)
+    other = features(normal(50), torch.arange(50) % 2)
+    with pytest.raises(ValueError, match="50 samples of label 0: expected at most the 25 real images of it"):
+        metrics.report(named, other, other)
 
 
 def test_a_report_on_few_images_warns_once():

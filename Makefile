@@ -1,5 +1,6 @@
 # make lab        open the lessons in JupyterLab
 # make test       every test, and every notebook from top to bottom
+# make browser    the notebooks and their sliders in JupyterLab and headless Chromium (Debian: apt install chromium)
 # make notebooks  write the outputs of the notebooks anew
 # make lint       the linter and the formatter, notebooks included
 #
@@ -14,13 +15,17 @@ TORCH ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: lab test notebooks lint
+.PHONY: lab test browser notebooks lint
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+browser: $(READY)
+	$(BIN)/python -m pip install --quiet playwright
+	DIFFUSION_BROWSER=1 $(BIN)/python -m pytest -rs tests/browser
 
 notebooks: $(READY)
 	$(BIN)/python notebooks/execute.py

@@ -126,6 +126,8 @@ def curves(
     ``log`` names the logarithmic axes: "", "x", "y" or "xy"; ``floor`` is where the y axis begins; ``errors`` gives
     the half length of the error bars of some of the lines. Raises ValueError for errors of a line that is not there.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     errors = errors or {}
     if errors.keys() - lines.keys():
         raise ValueError(f"errors of {sorted(errors.keys() - lines.keys())}: expected some of {sorted(lines)}")
@@ -138,10 +140,12 @@ def curves(
         else:
             axis.plot(x_, y_, styles[i % 4], label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    if "x" in log:
-        axis.set_xscale("log")
-    if "y" in log:
-        axis.set_yscale("log")
+    for name, line in (("x", axis.xaxis), ("y", axis.yaxis)):
+        if name in log:
+            getattr(axis, f"set_{name}scale")("log")
+            line.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+            line.set_major_formatter("{x:g}")
+            line.set_minor_formatter(NullFormatter())
     axis.set_ylim(bottom=floor)
     axis.grid(alpha=0.25)
     if len(lines) > 1:

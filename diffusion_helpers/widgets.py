@@ -1,7 +1,9 @@
-"""Sliders over pure functions.
+"""Sliders over pure functions, and a pad to draw on.
 
 Each explorer has a function that draws one frame from plain values, and a thin widget that calls it.
-The picture for the first values is stored beside the widget, so that a page without a kernel
+A ``Flipbook`` draws all its frames at once and turns them over in the browser, so it also works in a saved notebook
+and an exported page, where no kernel answers. An ``Explorer`` draws a frame when its values are asked for.
+The picture for the first values is stored beside the widget, so that a page that shows no widgets at all
 (GitHub, a PDF) shows it.
 """
 
@@ -10,28 +12,36 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from functools import lru_cache
+from io import BytesIO
+from itertools import product
+from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anywidget
+import ipywidgets
 import torch
+import traitlets
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from . import data, edits, metrics, plots, samplers, schedules
 from .denoise import Denoiser
 
 if TYPE_CHECKING:
-    import ipywidgets
     from matplotlib.figure import Figure
+
+SCRIPTS = Path(__file__).parent / "scripts"
 
 
 class Explorer:
     """Controls above a picture: ``frame(**values)`` draws it again whenever a control changes.
 
-    ``controls`` maps the names of the arguments of ``frame`` to ipywidgets; ``image`` is the picture.
+    ``controls`` maps the names of the arguments of ``frame`` to widgets with a ``value``; ``image`` is the picture.
     """
 
-    def __init__(self, frame: Callable[..., Figure], controls: dict[str, ipywidgets.ValueWidget]):
-        import ipywidgets
-
+    def __init__(self, frame: Callable[..., Figure], controls: dict[str, ipywidgets.DOMWidget]):
         self.frame, self.controls = frame, controls
         self.image = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="auto", align_self="flex-start"))
         # What was drawn is kept for a while: going back over a slider costs nothing.
@@ -47,36 +57,135 @@ class Explorer:
         self.image.value = self._png(*(control.value for control in self.controls.values()))
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
-        return {
-            "application/vnd.jupyter.widget-view+json": view,
-            "image/png": base64.b64encode(self.static).decode(),
-            "text/plain": f"Explorer({', '.join(self.controls)})",
-        }
+        return _bundle(self.view, self.static, f"Explorer({', '.join(self.controls)})")
+
+
+class Flipbook(anywidget.AnyWidget):
+    """Sliders that turn over frames drawn beforehand: ``frame(**values)`` for every combination of the values.
+
+    ``values`` maps the names of the arguments of ``frame`` to lists, the first with a button that plays it;
+    ``start`` gives the values at first; ``labels`` what stands before the sliders, and how a value is printed.
+    ``value`` has the values that are shown now. Raises ValueError for an empty list and a start that is not in it.
+    """
+
+    _esm = SCRIPTS / "flipbook.js"
+    axes = traitlets.List().tag(sync=True)  # one {"label", "values"} each, the values as text
+    pictures = traitlets.List(traitlets.Unicode()).tag(sync=True)  # PNG in base64, the last axis turning fastest
+    place = traitlets.List(traitlets.Int()).tag(sync=True)  # where each slider stands
+
+    def __init__(self, frame: Callable[..., Figure], values: dict[str, list], start: dict, labels: dict[str, str]):
+        for name, options in values.items():
+            if start[name] not in options:
+                raise ValueError(f"{name} starts at {start[name]!r}: expected one of {options}")
+        self._values = values
+        pictures = [
+            _few_colours(plots.png(frame(**dict(zip(values, each, strict=True))))) for each in product(*values.values())
+        ]
+        axes = [
+            {"label": labels[name], "values": [f"{v:g}" if isinstance(v, float) else str(v) for v in options]}
+            for name, options in values.items()
+        ]
+        place = [options.index(start[name]) for name, options in values.items()]
+        super().__init__(axes=axes, pictures=[base64.b64encode(p).decode() for p in pictures], place=place)
+
+    @property
+    def value(self) -> dict:
+        return {name: options[i] for (name, options), i in zip(self._values.items(), self.place, strict=True)}
+
+    @property
+    def picture(self) -> bytes:
+        """The frame that is shown now, a PNG."""
+        sizes = [len(options) for options in self._values.values()]
+        index = sum(i * prod(sizes[k + 1 :]) for k, i in enumerate(self.place))
+        return base64.b64decode(self.pictures[index])
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None, **options: object) -> dict:
+        return _bundle(self, self.picture, f"Flipbook({', '.join(self._values)})")
+
+
+class Canvas(anywidget.AnyWidget):
+    """A square to draw a digit on. ``value``: its 28x28 pixels, 0 to 255, row by row, in base64."""
+
+    _esm = SCRIPTS / "pad.js"
+    value = traitlets.Unicode().tag(sync=True)
+
+
+class Pad(ipywidgets.VBox):
+    """A ``canvas``, and a list of digits to choose from where one cannot draw; ``value`` is the picture of both.
+
+    presets: digits (N, 1, 28, 28) uint8 by name. The first is shown at the start. ``digit(value)`` makes an image of it.
+    Raises ValueError for presets of another shape or type.
+    """
+
+    value = traitlets.Unicode()
+
+    def __init__(self, presets: dict[str, Tensor]):
+        for name, image in presets.items():
+            if image.shape != (1, 28, 28) or image.dtype != torch.uint8:
+                raise ValueError(f"preset {name}: {tuple(image.shape)} of {image.dtype}, expected (1, 28, 28) uint8")
+        options = [(name, base64.b64encode(image.numpy().tobytes()).decode()) for name, image in presets.items()]
+        self.canvas = Canvas(value=options[0][1])
+        self.preset = _choice(options, options[0][1], "draw, or take")
+        super().__init__([self.preset, self.canvas])
+        traitlets.link((self.canvas, "value"), (self, "value"))
+        traitlets.dlink((self.preset, "value"), (self.canvas, "value"))
+
+
+def digit(drawing: str) -> Tensor:
+    """What is on a pad, ``Pad.value``, as MNIST would show it: (1, 1, 28, 28) in [-1, 1], all -1 where it is empty.
+
+    As in MNIST the ink is scaled to a box of 20x20 pixels, and its centre of mass put in the middle.
+    Source: LeCun, Cortes, Burges, the MNIST database. Raises ValueError unless there are 784 bytes.
+    """
+    raw = base64.b64decode(drawing)
+    if len(raw) != 784:
+        raise ValueError(f"a drawing of {len(raw)} bytes: expected 784")
+    ink = torch.frombuffer(bytearray(raw), dtype=torch.uint8).float().view(28, 28) / 255
+    rows, columns = ((ink > 0.2).any(dim).nonzero().flatten() for dim in (1, 0))
+    if not len(rows):
+        return torch.full((1, 1, 28, 28), -1.0)
+    part = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = 20 / max(part.shape)
+    size = [max(1, round(side * scale)) for side in part.shape]
+    part = F.interpolate(part[None, None], size=size, mode="bilinear", antialias=True, align_corners=False)[0, 0]
+    share = part / part.sum()
+    top, left = (
+        int((13.5 - (share.sum(1 - dim) * torch.arange(size[dim])).sum()).round().clamp(0, 28 - size[dim]))
+        for dim in (0, 1)
+    )
+    image = torch.zeros(28, 28)
+    image[top : top + size[0], left : left + size[1]] = part
+    return 2 * image.clamp(0, 1)[None, None] - 1
+
+
+def _bundle(view: ipywidgets.Widget, static: bytes, text: str) -> dict:
+    return {
+        "application/vnd.jupyter.widget-view+json": {
+            "version_major": 2,
+            "version_minor": 0,
+            "model_id": view.model_id,
+        },
+        "image/png": base64.b64encode(static).decode(),
+        "text/plain": text,
+    }
+
+
+def _few_colours(png: bytes) -> bytes:
+    """The picture in 64 colours, at less than half the size: all frames of a flipbook are kept in the notebook."""
+    buffer = BytesIO()
+    Image.open(BytesIO(png)).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
 
 
 def _slider(**options):
-    import ipywidgets
-
-    style = {"description_width": "initial"}
-    layout = ipywidgets.Layout(width="420px")
     kind = ipywidgets.IntSlider if isinstance(options["value"], int) else ipywidgets.FloatSlider
+    style, layout = {"description_width": "initial"}, ipywidgets.Layout(width="420px")
     return kind(**options, style=style, layout=layout, continuous_update=True)
 
 
 def _choice(options: list, value: object, description: str):
-    import ipywidgets
-
-    return ipywidgets.Dropdown(
-        options=options, value=value, description=description, style={"description_width": "initial"}
-    )
-
-
-def _steps(options: list, value: object, description: str):
-    import ipywidgets
-
-    style, layout = {"description_width": "initial"}, ipywidgets.Layout(width="420px")
-    return ipywidgets.SelectionSlider(options=options, value=value, description=description, style=style, layout=layout)
+    style = {"description_width": "initial"}
+    return ipywidgets.Dropdown(options=options, value=value, description=description, style=style)
 
 
 def forward_frame(x0: Tensor, eps: Tensor, percent: int, schedule: str, T: int) -> Figure:
@@ -130,12 +239,41 @@ def denoise_frame(net: torch.nn.Module, x: Tensor, eps: Tensor, sigma: float) ->
     return plots.rows(names, low=0.0, title=f"σ = {sigma:.2f} (trained at σ = 0.5)")
 
 
-def denoise_explorer(net: torch.nn.Module, images: Tensor, seed: int = 0) -> Explorer:
+def denoise_explorer(net: torch.nn.Module, images: Tensor, seed: int = 0) -> Flipbook:
     """A slider over the noise scale of the one-step denoiser ``net``, on images (N, 1, 28, 28) uint8."""
     x = data.unit(images)
     eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x.device)
-    controls = {"sigma": _slider(value=0.5, min=0.0, max=1.0, step=0.05, description="noise scale σ")}
-    return Explorer(lambda sigma: denoise_frame(net, x, eps, sigma), controls)
+    values = {"sigma": [round(0.05 * i, 2) for i in range(21)]}
+    return Flipbook(lambda sigma: denoise_frame(net, x, eps, sigma), values, {"sigma": 0.5}, {"sigma": "noise scale σ"})
+
+
+def drawing_frame(net: torch.nn.Module, classifier: torch.nn.Module, drawing: str, sigma: float) -> Figure:
+    """A drawn digit, noised with ``sigma``, cleaned in one step by ``net``, and what the classifier reads in each."""
+    x = ((digit(drawing) + 1) / 2).to(next(classifier.parameters()).device)
+    z = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    with torch.no_grad():
+        images = torch.cat([x, z, net(z)])
+        chances = classifier(2 * images - 1).softmax(1).cpu()
+    figure, axes = plots._figure(8.4, 2.6, 1, 4, width_ratios=[1, 1, 1, 1.6])
+    for axis, name, image, chance in zip(
+        axes[0], ("yours", "noisy", "cleaned"), plots.pixels(images, 0.0), chances, strict=False
+    ):
+        plots._show(axis, image)
+        axis.set_title(f"{name}: read as {chance.argmax()}, {chance.max():.0%}")
+    axes[0][3].bar(range(10), chances[0], color=plots.COLOURS[0])
+    axes[0][3].set(
+        title="the classifier, on yours", xticks=range(10), ylim=(0, 1.05), xlabel="digit", ylabel="probability"
+    )
+    return figure
+
+
+def drawing_explorer(net: torch.nn.Module, classifier: torch.nn.Module, presets: dict[str, Tensor]) -> Explorer:
+    """A pad for a digit of your own, which the one-step denoiser ``net`` cleans and the ``classifier`` reads."""
+    controls = {
+        "drawing": Pad(presets),
+        "sigma": _slider(value=0.5, min=0.0, max=1.0, step=0.05, description="noise scale σ"),
+    }
+    return Explorer(lambda drawing, sigma: drawing_frame(net, classifier, drawing, sigma), controls)
 
 
 def scrub_frame(trajectory: samplers.Trajectory, schedule: schedules.Schedule, i: int) -> Figure:
@@ -158,15 +296,16 @@ def scrub_frame(trajectory: samplers.Trajectory, schedule: schedules.Schedule, i
     return figure
 
 
-def scrubber(trajectories: dict[int, samplers.Trajectory], schedule: schedules.Schedule, start: int) -> Explorer:
-    """A slider over the steps of cached sampling runs, one for each seed, that opens at step ``start``."""
+def scrubber(
+    trajectories: dict[int, samplers.Trajectory], schedule: schedules.Schedule, start: int, every: int = 1
+) -> Flipbook:
+    """A flipbook of cached sampling runs, one for each seed: each ``every``-th state, open at step ``start``."""
     seeds = list(trajectories)
-    last = len(trajectories[seeds[0]]) - 1
-    controls = {
-        "i": _slider(value=start, min=0, max=last, description="step, from noise to digit"),
-        "seed": _choice(seeds, seeds[0], "seed"),
-    }
-    return Explorer(lambda i, seed: scrub_frame(trajectories[seed], schedule, i), controls)
+    values = {"i": list(range(0, len(trajectories[seeds[0]]), every)), "seed": seeds}
+    labels = {"i": "step, from noise to digit", "seed": "seed"}
+    return Flipbook(
+        lambda i, seed: scrub_frame(trajectories[seed], schedule, i), values, {"i": start, "seed": seeds[0]}, labels
+    )
 
 
 def guidance_frame(model: Denoiser, digit: int, gamma: float, seed: int, steps: int = 20, count: int = 16) -> Figure:
@@ -220,11 +359,9 @@ def evaluation_frame(
     return figure
 
 
-def evaluation_explorer(images: dict[float, Tensor], measured: dict[float, dict[int, metrics.Result]]) -> Explorer:
-    """Sliders over the guidance and the number of samples, on samples and FIDs that are there already."""
+def evaluation_explorer(images: dict[float, Tensor], measured: dict[float, dict[int, metrics.Result]]) -> Flipbook:
+    """Sliders over the number of samples and the guidance, on samples and FIDs that are there already."""
     gammas, sizes = list(images), sorted(next(iter(measured.values())))
-    controls = {
-        "gamma": _steps(gammas, gammas[0], "guidance γ"),
-        "n": _steps(sizes, sizes[-1], "number of samples N"),
-    }
-    return Explorer(lambda gamma, n: evaluation_frame(images, measured, gamma, n), controls)
+    values, labels = {"n": sizes, "gamma": gammas}, {"n": "number of samples N", "gamma": "guidance γ"}
+    start = {"n": sizes[-1], "gamma": gammas[0]}
+    return Flipbook(lambda n, gamma: evaluation_frame(images, measured, gamma, n), values, start, labels)

@@ -1,0 +1,90 @@
+"""JupyterLab in headless Chromium, as a learner has it: used by the browser tests and by images/screenshots.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--enable-precise-memory-info",
+]
+ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"], .jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """JupyterLab on loopback over a copy of the notebooks in ``folder``, its settings in there too; the address."""
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns("*.gif", "__pycache__"))
+    settings = folder / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    # Every cell is in the page, not only those in sight.
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    own = {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    port = free_port()
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    options = ["--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder / 'notebooks'}"]
+    address = f"http://127.0.0.1:{port}"
+    with (folder / "server.log").open("w") as log:
+        lab = subprocess.Popen(
+            [*command, *options], env=os.environ | own | {"PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            until = time.monotonic() + 60
+            while True:
+                try:
+                    urllib.request.urlopen(f"{address}/api/status")
+                    break
+                except OSError:
+                    if lab.poll() is not None or time.monotonic() > until:
+                        raise RuntimeError((folder / "server.log").read_text()) from None
+                    time.sleep(0.5)
+            yield address
+        finally:
+            lab.terminate()
+            lab.wait(30)
+
+
+def run_all(page, address: str, name: str, seconds: float = 600) -> float:
+    """Open a notebook and run all its cells; how long they took. Raises TimeoutError when they take longer."""
+    page.goto(f"{address}/lab/tree/{name}.ipynb?reset")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
+    page.wait_for_selector(
+        '.jp-NotebookPanel-toolbar [data-status="idle"], .jp-Notebook-ExecutionIndicator[data-status="idle"]',
+        timeout=90_000,
+    )
+    page.click('.lm-MenuBar-item:has-text("Edit")')
+    page.click('.lm-Menu-item:has-text("Clear Outputs of All Cells")')
+    page.click('.lm-MenuBar-item:has-text("Run")')
+    page.click('.lm-Menu-item:has-text("Run All Cells")')
+    start = time.monotonic()
+    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+    while time.monotonic() - start < seconds:
+        texts = prompts.all_inner_texts()
+        if all(text.strip("[]: \n").isdigit() for text in texts) or page.locator(ERROR).count():
+            page.wait_for_timeout(1500)  # what the last cell shows is still on its way
+            return time.monotonic() - start
+        page.wait_for_timeout(500)
+    raise TimeoutError(f"{name}: prompts {texts} after {seconds} s")

@@ -1,0 +1,161 @@
+"""As a person uses it: each notebook in JupyterLab, run from top to bottom, every slider moved, a digit drawn.
+
+Not part of the ordinary tests: ``make browser`` runs it. It needs Chromium (Debian: apt install chromium).
+"""
+
+import os
+import statistics
+
+import pytest
+
+from . import lab
+
+if not os.environ.get("DIFFUSION_BROWSER"):
+    pytest.skip("the browser tests run with: make browser", allow_module_level=True)
+if not lab.CHROMIUM:
+    pytest.skip("no Chromium on this machine (Debian: apt install chromium)", allow_module_level=True)
+sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need: pip install playwright")
+
+NAMES = sorted(path.stem for path in (lab.ROOT / "notebooks").glob("*.ipynb"))
+# What a learner can move in each lesson: flipbook sliders, live sliders, lists, pads.
+CONTROLS = {
+    "01_adding_noise": (0, 1, 2, 0),
+    "02_one_step_denoiser": (1, 1, 1, 1),
+    "03_ddpm": (2, 0, 0, 0),
+    "04_guidance": (0, 3, 0, 0),
+    "05_evaluation": (2, 0, 0, 0),
+}
+OUTPUT = ".jp-OutputArea-output"
+# Sets a slider, says so as a browser does, and waits until the new picture could be painted: milliseconds.
+MOVE = """async (input) => {
+  const picture = input.closest(".jp-OutputArea-output").querySelector("img");
+  const before = picture.src;
+  const up = Number(input.value) < Number(input.max);
+  const start = performance.now();
+  input.value = Number(input.value) + (up ? 1 : -Number(input.max));
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  await picture.decode();
+  await new Promise((painted) => requestAnimationFrame(painted));
+  if (picture.src === before) throw new Error("the picture did not change");
+  return performance.now() - start;
+}"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with lab.server(tmp_path_factory.mktemp("lab")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=lab.CHROMIUM, args=lab.FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(30_000)
+    page.failures = []
+    page.on("pageerror", lambda error: page.failures.append(str(error)))
+    yield page
+    page.close()
+
+
+def picture_beside(control):
+    """The picture in the same output as a control."""
+    return control.locator('xpath=ancestor::div[contains(@class, "jp-OutputArea-output")][1]').locator("img").first
+
+
+def expect_change(page, control, act) -> None:
+    picture = picture_beside(control)
+    before = picture.get_attribute("src")
+    act()
+    for _ in range(300):
+        if picture.get_attribute("src") != before:
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("the picture did not change within 30 s")
+
+
+def test_every_lesson_is_listed():
+    assert sorted(CONTROLS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_lesson_runs_and_everything_that_moves_changes_its_picture(page, address, name, record_property):
+    seconds = lab.run_all(page, address, name)
+    record_property("seconds", round(seconds))
+    errors = page.locator(lab.ERROR)
+    assert errors.count() == 0, errors.first.inner_text()
+    turned, live, lists, pads = (
+        page.locator(f"{OUTPUT} {kind}")
+        for kind in (
+            "input[type=range]",
+            ".widget-slider [role=slider], .widget-slider .noUi-handle",
+            "select",
+            "canvas[role=img]",
+        )
+    )
+    pads_and_all = turned.count(), live.count(), lists.count(), pads.count()
+    assert pads_and_all == CONTROLS[name]
+
+    for slider in turned.all():
+        slider.scroll_into_view_if_needed()
+        slider.focus()
+        at_end = slider.evaluate("input => input.value === input.max")
+        expect_change(page, slider, lambda at_end=at_end: page.keyboard.press("ArrowLeft" if at_end else "ArrowRight"))
+    for slider in live.all():
+        slider.scroll_into_view_if_needed()
+        slider.focus()
+        expect_change(page, slider, lambda: page.keyboard.press("ArrowRight"))
+    for choice in lists.all():
+        choice.scroll_into_view_if_needed()
+        other = choice.evaluate("list => (list.selectedIndex + 1) % list.options.length")
+        expect_change(page, choice, lambda choice=choice, other=other: choice.select_option(index=other))
+    for pad in pads.all():
+        pad.scroll_into_view_if_needed()
+        expect_change(page, pad, lambda: page.locator(f"{OUTPUT} button:has-text('clear')").click())
+        box = pad.bounding_box()
+
+        def stroke(box=box):
+            page.mouse.move(box["x"] + 140, box["y"] + 40)
+            page.mouse.down()
+            page.mouse.move(box["x"] + 130, box["y"] + 240, steps=10)
+            page.mouse.up()
+
+        expect_change(page, pad, stroke)
+        inked = pad.evaluate(
+            "c => c.getContext('2d').getImageData(0, 0, 280, 280).data.filter((v, i) => i % 4 === 0 && v > 128).length"
+        )
+        assert 200 * 15 < inked < 200 * 40  # a line of the pen's width, 200 pixels long
+    assert page.failures == []
+
+    if turned.count():
+        times = [turned.first.evaluate(MOVE) for _ in range(60)]
+        record_property("median_ms", round(statistics.median(times), 1))
+        assert statistics.median(times) <= 50
+
+
+def test_a_flipbook_neither_grows_nor_needs_a_kernel(page, address):
+    lab.run_all(page, address, "05_evaluation")
+    page.click('.lm-MenuBar-item:has-text("Kernel")')
+    page.click('.lm-Menu-item:has-text("Shut Down Kernel")')
+    page.wait_for_timeout(2000)
+    slider = page.locator(f"{OUTPUT} input[type=range]").first
+    slider.scroll_into_view_if_needed()
+    size = "() => [document.querySelectorAll('*').length, performance.memory.usedJSHeapSize / 2 ** 20]"
+    for _ in range(20):
+        slider.evaluate(MOVE)
+    elements, heap = page.evaluate(size)
+    for _ in range(500):
+        slider.evaluate(MOVE)
+    later, heap_later = page.evaluate(size)
+    assert later == elements
+    assert heap_later - heap < 30
+    assert (
+        slider.locator('xpath=ancestor::div[contains(@class, "jp-OutputArea-output")][1]').locator("img").count() == 1
+    )

@@ -72,10 +72,21 @@ def _check_falls(at: Level, to: Level) -> None:
         raise ValueError(f"a step from t = {at.t.tolist()} to t = {to.t.tolist()}: expected a lower level")
 
 
-def ddim(denoise: Denoise, x: Tensor, at: Level, to: Level, prev: Denoised | None = None) -> tuple[Tensor, Denoised]:
-    """One deterministic step. Source: Song et al. 2021, equation 12 with sigma = 0."""
+def ddim(
+    denoise: Denoise,
+    x: Tensor,
+    at: Level,
+    to: Level,
+    prev: Denoised | None = None,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Denoised]:
+    """One step that keeps the estimated noise (eta = 0), or replaces some of it by fresh noise (up to eta = 1, DDPM).
+
+    With eta = 0 on the flow schedule it is an Euler step of flow matching. Source: Song et al. 2021, equation 12.
+    """
     d = denoise(x, at)
-    return move(d, to), d
+    return move(d, to, eta, generator), d
 
 
 def ddpm(
@@ -97,6 +108,46 @@ def ddpm(
     d = denoise(x, at)
     std = transition_std(at, to) if variance == "beta" else None
     return move(d, to, 1.0, generator, std), d
+
+
+def heun(denoise: Denoise, x: Tensor, at: Level, to: Level, prev: Denoised | None = None) -> tuple[Tensor, Denoised]:
+    """One step of second order with two evaluations: with the mean of the noise estimates before and after it.
+
+    Where there is no signal yet (alpha = 0), and on the last step (sigma = 0), it is a DDIM step.
+    Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 1.
+    """
+    d = denoise(x, at)
+    guess = move(d, to)
+    inner = (at.alpha > 0) & (to.sigma > 0)
+    if not bool(inner.any()):
+        return guess, d
+    _, alpha, sigma = at.like(x)
+    eps = (d.eps + denoise(guess, to).eps) / 2
+    mean = Denoised(x, (x - sigma * eps) / alpha, at)
+    return torch.where(_per_image(inner, x), move(mean, to), guess), d
+
+
+def dpmpp_2m(
+    denoise: Denoise, x: Tensor, at: Level, to: Level, prev: Denoised | None = None
+) -> tuple[Tensor, Denoised]:
+    """One step of second order with one evaluation: with x0 extrapolated from this and the previous estimate.
+
+    The line goes through the two estimates over log(alpha / sigma) and is read in the middle of the step. The first
+    step and the last (sigma = 0) are DDIM steps. Source: Lu et al. 2022 (arXiv:2211.01095), algorithm 2.
+    """
+    d = denoise(x, at)
+    if prev is None:
+        return move(d, to), d
+    before, now, after = (level.snr.log() / 2 for level in (prev.level, at, to))
+    ahead = torch.where(to.sigma > 0, (after - now) / (now - before) / 2, 0.0)  # 0 too if prev had no signal
+    x0 = d.x0 + _per_image(ahead, x) * (d.x0 - prev.x0)
+    return move(Denoised(x, x0, at), to), d
+
+
+def _per_image(values: Tensor, x: Tensor) -> Tensor:
+    """Values (), or (B,), one per image, on the device of ``x`` and shaped to broadcast with it."""
+    values = values.to(x) if values.is_floating_point() else values.to(x.device)
+    return values.reshape(-1, *[1] * (x.ndim - 1)) if values.ndim else values
 
 
 def sample(denoise: Denoise, x: Tensor, levels: Sequence[Level], step: Step = ddim) -> Iterator[Denoised]:

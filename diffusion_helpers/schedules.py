@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,12 +63,43 @@ class Schedule:
             t = (t * self.T).round() / self.T
         return Level(t, *self.scales(t))
 
-    def grid(self, steps: int) -> list[Level]:
-        """The ``steps + 1`` levels of a sampling run, evenly spaced in time from t = 1 to t = 0."""
+    def grid(self, steps: int, spacing: str = "uniform") -> list[Level]:
+        """The ``steps + 1`` levels of a sampling run, from t = 1 to t = 0.
+
+        ``spacing``: "uniform" in time (diffusers calls it trailing); "log_snr", uniform in log(alpha / sigma);
+        "karras", uniform in (sigma / alpha)^(1/7), which spends more steps where there is little noise. The last two
+        begin their spacing at sigma / alpha = 80 if t = 1 has no signal, end it at 0.002 (or at the first entry of a
+        table), and take the last step from there. In a table no entry is taken twice.
+        Raises ValueError unless 1 <= steps <= T, and for another spacing.
+        Sources: Lu et al. 2022 (arXiv:2206.00927), section 3.1; Karras et al. 2022 (arXiv:2206.00364), equation 5.
+        """
         most = self.T if self.T is not None else math.inf
         if not (isinstance(steps, int) and 1 <= steps <= most):
             raise ValueError(f"steps = {steps}: expected a whole number, 1 to {most} for the {self.name} schedule")
-        return [self(t) for t in torch.linspace(1, 0, steps + 1, dtype=torch.float64)]
+        if spacing not in ("uniform", "log_snr", "karras"):
+            raise ValueError(f"spacing {spacing!r}: expected 'uniform', 'log_snr' or 'karras'")
+        if spacing == "uniform" or steps == 1:
+            return [self(t) for t in torch.linspace(1, 0, steps + 1, dtype=torch.float64)]
+        known = torch.linspace(0, 1, (self.T or 20_000) + 1, dtype=torch.float64)[1:]
+        level = self(known)
+        log_ratio = (level.sigma / level.alpha.clamp(min=1e-9)).log()  # rises with t
+        low, high = (
+            (math.log(0.002) if self.T is None else log_ratio[0].item()),
+            min(log_ratio[-1].item(), math.log(80)),
+        )
+        share = torch.linspace(1, 0, steps, dtype=torch.float64)
+        if spacing == "log_snr":
+            wanted = low + share * (high - low)
+        else:
+            wanted = 7 * (math.exp(low / 7) + share * (math.exp(high / 7) - math.exp(low / 7))).log()
+        times = torch.from_numpy(np.interp(wanted, log_ratio, known))
+        times[0] = 1
+        if self.T is not None:
+            entries = (times * self.T).round()
+            for i in range(1, steps):  # rounding must not take an entry twice
+                entries[i] = min(entries[i], entries[i - 1] - 1)
+            times = torch.maximum(entries, torch.arange(steps, 0, -1)) / self.T
+        return [self(t) for t in [*times, 0.0]]
 
     def draw(self, n: int) -> Tensor:
         """``n`` training times, (n,): uniform over 1/T ... T/T, or over (0, 1) if continuous."""

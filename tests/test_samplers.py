@@ -11,7 +11,7 @@ from torch import nn
 
 from diffusion_helpers import edits
 from diffusion_helpers.denoise import Denoised, Denoiser, to_x0
-from diffusion_helpers.samplers import Trajectory, ddim, ddpm, move, sample
+from diffusion_helpers.samplers import Trajectory, ddim, ddpm, dpmpp_2m, heun, move, sample
 from diffusion_helpers.schedules import Level, cosine, flow, linear_beta
 from diffusion_helpers.unet import CourseUNet, ResidualUNet
 
@@ -223,14 +223,98 @@ def test_ddim_is_the_same_on_any_schedule_with_matched_levels():
     assert float(scale) == pytest.approx(1) and torch.allclose(a.x, b.x)
 
 
+def by_ratio(schedule, steps, high=20.0, low=0.05):
+    """``steps + 1`` levels evenly spaced in log(alpha / sigma), between two ratios sigma / alpha, off the ends."""
+    ratio = torch.logspace(math.log10(high), math.log10(low), steps + 1, dtype=torch.float64)
+    return (
+        [Level(r / (1 + r), 1 / (1 + r), r / (1 + r)) for r in ratio]
+        if schedule == "straight"
+        else [Level(r / (1 + r), 1 / (1 + r * r).sqrt(), r / (1 + r * r).sqrt()) for r in ratio]
+    )
+
+
+@pytest.mark.parametrize("schedule", ["straight", "circle"])
+def test_heun_is_the_heun_of_edm_in_its_coordinates(schedule):
+    x = images(3, 1, 1, 2)
+    for at, to in pairwise(by_ratio(schedule, 15)):
+        following, d = heun(THREE, x, at, to)
+        z, s, lower = x / at.alpha, at.sigma / at.alpha, to.sigma / to.alpha
+        slope = (z - d.x0) / s  # Karras et al. 2022, algorithm 1, lines 4 to 8
+        guess = z + (lower - s) * slope
+        after = (guess - THREE(to.alpha * guess, to).x0) / lower
+        assert torch.allclose(following / to.alpha, z + (lower - s) * (slope + after) / 2)
+        x = following
+
+
+@pytest.mark.parametrize("schedule", ["straight", "circle"])
+def test_dpmpp_2m_is_the_formula_of_its_paper(schedule):
+    x, prev = images(3, 1, 1, 2), None
+    for at, to in pairwise(by_ratio(schedule, 15)):
+        following, d = dpmpp_2m(THREE, x, at, to, prev)
+        h, D = (to.alpha / to.sigma).log() - (at.alpha / at.sigma).log(), d.x0
+        if prev is not None:
+            r = ((at.alpha / at.sigma).log() - (prev.level.alpha / prev.level.sigma).log()) / h
+            D = (1 + 1 / (2 * r)) * d.x0 - 1 / (2 * r) * prev.x0
+        assert torch.allclose(following, to.sigma / at.sigma * x - to.alpha * torch.expm1(-h) * D)
+        x, prev = following, d
+
+
+@pytest.mark.parametrize("step", [heun, dpmpp_2m])
+def test_steps_of_second_order_begin_and_end_like_ddim(step):
+    levels, x = flow().grid(4), images(3, 1, 1, 2)
+    first = THREE(x, levels[0])
+    assert torch.equal(step(THREE, x, levels[0], levels[1])[0], ddim(THREE, x, levels[0], levels[1])[0])
+    assert torch.equal(step(THREE, x, levels[3], levels[4], first)[0], ddim(THREE, x, levels[3], levels[4])[0])
+
+
+@pytest.mark.parametrize("step", [heun, dpmpp_2m])
+def test_one_level_per_image_steps_like_a_loop_over_images(step):
+    times, x = (
+        torch.tensor([[1.0, 0.8, 0.6], [0.7, 0.5, 0.25], [0.5, 0.3, 0.0]], dtype=torch.float64),
+        images(3, 1, 1, 2),
+    )
+    before, at, to = (flow()(t) for t in times.T)
+    together, _ = step(THREE, x, at, to, THREE(x, before))
+    for i, (a, b, c) in enumerate(times):
+        alone, _ = step(THREE, x[i : i + 1], flow()(b), flow()(c), THREE(x[i : i + 1], flow()(a)))
+        assert torch.allclose(together[i : i + 1], alone)
+
+
 # Whole runs: the distribution and the order
+
+
+@pytest.mark.parametrize("schedule", ["straight", "circle"])
+@pytest.mark.parametrize("step, order", [(ddim, 1), (heun, 2), (dpmpp_2m, 2)], ids=["ddim", "heun", "dpmpp_2m"])
+def test_the_order_of_convergence_on_the_mixture_is_that_of_theory_within_a_tenth(step, order, schedule):
+    x = images(64, 1, 1, 2)
+
+    def end(steps, step):
+        *_, last = sample(THREE, x * by_ratio(schedule, 1)[0].sigma, by_ratio(schedule, steps), step)
+        return last.x
+
+    exact = end(4000, heun)
+    error = [(end(steps, step) - exact).square().mean().sqrt() for steps in (160, 320, 640)]
+    for coarse, fine in pairwise(error):
+        assert math.log2(coarse / fine) == pytest.approx(order, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "step, spacing", [(ddim, "karras"), (heun, "karras"), (heun, "log_snr"), (dpmpp_2m, "log_snr")]
+)
+@every_schedule
+def test_an_exact_denoiser_recovers_the_mixture_in_few_steps(step, spacing, schedule):
+    recovered(THREE, images(3000, 1, 1, 2), schedule.grid(200 if step is ddim else 40, spacing), step)
 
 
 @every_step
 @every_schedule
 def test_an_exact_denoiser_recovers_the_mixture(step, schedule):
-    N = 3000
-    *_, last = sample(THREE, images(N, 1, 1, 2), schedule.grid(1000), step)
+    recovered(THREE, images(3000, 1, 1, 2), schedule.grid(1000), step)
+
+
+def recovered(denoise, x, levels, step):
+    N = len(x)
+    *_, last = sample(denoise, x, levels, step)
     counts, means, stds = THREE.statistics(last.x)
     w, s = THREE.weights.double(), THREE.stds.double()
     n = N * w
@@ -415,6 +499,22 @@ def test_move_is_the_ddim_of_diffusers_step_by_step(spacing, steps, eta):
             expected = scheduler.step(eps, t, x, eta=eta, generator=seeded(int(t))).prev_sample
             x = move(Denoised(x, to_x0("eps", eps, x, at), at), to, eta, generator=seeded(int(t)))
             assert torch.allclose(x, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("spacing, steps", [("trailing", 30), ("trailing", 10), ("leading", 20)])
+def test_dpmpp_2m_is_the_multistep_solver_of_diffusers_step_by_step(spacing, steps):
+    net, schedule, x = AnyNet(), linear_beta(300), images(3, 1, 4, 4)
+    diffusers = pytest.importorskip("diffusers", reason="parity with diffusers needs it: pip install diffusers")
+    betas = {"num_train_timesteps": 300, "beta_start": 1e-4, "beta_end": 0.02}
+    scheduler = diffusers.DPMSolverMultistepScheduler(**betas, timestep_spacing=spacing, final_sigmas_type="zero")
+    scheduler.set_timesteps(steps)
+    levels = [schedule(t / 300) for t in [*(scheduler.timesteps + 1).tolist(), 0]]
+    denoise, prev = Denoiser(net, "eps", schedule), None
+    with torch.no_grad():
+        for t, (at, to) in zip(scheduler.timesteps, pairwise(levels), strict=True):
+            expected = scheduler.step(net(x, at.t.expand(3)), t, x).prev_sample
+            x, prev = dpmpp_2m(denoise, x, at, to, prev)
+            assert torch.allclose(x, expected.double(), rtol=1e-5, atol=1e-5)  # theirs has its levels in float32
 
 
 def test_trailing_timesteps_of_diffusers_are_our_grid():

@@ -115,6 +115,25 @@ def test_every_grid_falls_strictly_from_noise_to_data(schedule):
         assert (levels[-1].alpha, levels[-1].sigma) == (1, 0)
 
 
+@pytest.mark.parametrize("steps", [2, 5, 10, 50, 300])
+@pytest.mark.parametrize("spacing", ["log_snr", "karras"])
+def test_every_spacing_has_its_steps_falls_strictly_and_goes_from_noise_to_data(spacing, steps) -> None:
+    for schedule in (linear_beta(300), linear_beta(1000), cosine(1000), flow()):
+        t = torch.stack([level.t for level in schedule.grid(steps, spacing)])
+        assert len(t) == steps + 1 and t[0] == 1 and t[-1] == 0 and bool((t.diff() < 0).all())
+
+
+@pytest.mark.parametrize(
+    ("spacing", "even"), [("log_snr", lambda ratio: ratio.log()), ("karras", lambda ratio: ratio ** (1 / 7))]
+)
+@pytest.mark.parametrize("schedule", [linear_beta(1000), cosine(1000), flow()], ids=lambda s: s.name)
+def test_the_spacings_are_even_in_what_their_papers_say(schedule, spacing, even) -> None:
+    inner = schedule.grid(12, spacing)[1:-1]
+    gaps = even(torch.stack([level.sigma / level.alpha for level in inner])).diff()
+    rounding = 0.02 if schedule.T is None else 0.3  # a table has only its entries to choose from
+    assert bool(((gaps / gaps.median() - 1).abs() < rounding).all())
+
+
 def test_the_full_grid_visits_every_entry_once():
     assert [round(float(level.t) * 60) for level in linear_beta(60).grid(60)] == list(range(60, -1, -1))
 

@@ -37,11 +37,11 @@ SAMPLERS = ("ddim", "ddpm", "ddpm-beta")
 FORMATS = {  # how a measure is printed, and whether more or less of it is better
     "fid": ("FID", "{:.3f}", "lower"),
     "kid": ("KID", "{:.5f}", "lower"),
-    "inception_score": ("IS", "{:.3f}", "higher"),
     "precision": ("precision", "{:.3f}", "higher"),
     "recall": ("recall", "{:.3f}", "higher"),
     "density": ("density", "{:.3f}", "higher"),
     "coverage": ("coverage", "{:.3f}", "higher"),
+    "inception_score": ("IS", "{:.3f}", "higher"),
     "label_agreement": ("label agreement", "{:.2%}", "higher"),
     "nearest": ("nearest training image", "{:.2f}", "near the floor"),
 }
@@ -271,23 +271,23 @@ def text(report: dict) -> str:
 
 
 def markdown(reports: list[dict]) -> str:
-    """The reports as one table for the README, a row each, the floor in brackets."""
-    titles = [title for title, _, _ in FORMATS.values()]
-    head = ["model", "sampler", "γ", "evaluations", "N", *titles, "features"]
-    rows = [head, ["---"] * len(head)]
-    for report in reports:
-        recipe = report["recipe"]
-        cells = []
-        for key, (_, form, _) in FORMATS.items():
-            result = report["metrics"].get(key)
-            cells.append(_cell(form, **result) if result else "")
-        gamma = "" if recipe["gamma"] is None else f"{recipe['gamma']:g}"
-        sampler = f"{recipe['sampler']}, {recipe['steps']} steps"
-        start = [f"`{recipe['model']}`", sampler, gamma, f"{report['evaluations_per_sample']:g}", f"{report['N']:,}"]
-        rows.append([*start, *cells, report["features"]["network"]])
+    """The reports as one table in Markdown: a column each, a row for each measure, the floor in brackets."""
+    recipes = [report["recipe"] for report in reports]
+    rows = {
+        "": [f"`{recipe['model']}`" for recipe in recipes],
+        "---": ["---"] * len(reports),
+        "sampler": [f"{recipe['sampler']}, {recipe['steps']} steps" for recipe in recipes],
+        "guidance γ": ["" if recipe["gamma"] is None else f"{recipe['gamma']:g}" for recipe in recipes],
+        "evaluations per sample": [f"{report['evaluations_per_sample']:g}" for report in reports],
+        "N": [f"{report['N']:,}" for report in reports],
+    }
+    for key, (title, form, better) in FORMATS.items():
+        found = [report["metrics"].get(key) for report in reports]
+        rows[f"{title} ({better})"] = [_cell(form, **result) if result else "" for result in found]
+    rows["features"] = [report["features"]["network"] for report in reports]
     notes = sorted({f"Reference: {r['reference']['N']:,} {r['reference']['data']} test images." for r in reports})
     notes += sorted({f"±: {r['error']}. In brackets the floor: {r['floor']}." for r in reports})
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n\n" + " ".join(notes)
+    return "\n".join("| " + " | ".join([name, *row]) + " |" for name, row in rows.items()) + "\n\n" + " ".join(notes)
 
 
 def _cell(form: str, value: float, error: float, floor: float, floor_error: float | None) -> str:

@@ -250,10 +250,12 @@ def test_the_command_prints_a_table_and_writes_json(folder, tmp_path, monkeypatc
     run(monkeypatch, "--table")
     page = Path("README.md").read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("|")]
-    assert len(rows) == 4 and len({len(row) for row in rows}) == 1
-    assert [rows[2][0], rows[3][0]] == ["| `guided`", "| `plain`"]
+    assert {len(row) for row in rows} == {3}
+    assert rows[0] == ["| ", "`guided`", "`plain` |"] and rows[1] == ["| ---", "---", "--- |"]
     fid = found["metrics"]["fid"]
-    assert f"{fid['value']:.3f} ± {fid['error']:.3f} ({fid['floor']:.3f})" in rows[2]
+    cells = {row[0].removeprefix("| "): row[1:] for row in rows}
+    assert cells["FID (lower)"][0] == f"{fid['value']:.3f} ± {fid['error']:.3f} ({fid['floor']:.3f})"
+    assert cells["label agreement (higher)"][1] == " |" and cells["guidance γ"] == ["1.5", " |"]
     assert page.startswith("# Title\n") and page.endswith(f"{evaluate.END}\n\nrest\n") and "old" not in page
     run(monkeypatch, "--table")
     assert Path("README.md").read_text(encoding="utf-8") == page

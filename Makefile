@@ -25,7 +25,7 @@ test: $(READY)
 
 browser: $(READY)
 	$(BIN)/python -m pip install --quiet playwright
-	DIFFUSION_BROWSER=1 $(BIN)/python -m pytest -rs tests/browser
+	DIFFUSION_BROWSER=1 $(BIN)/python -m pytest -s -rs tests/browser
 
 notebooks: $(READY)
 	$(BIN)/python notebooks/execute.py

@@ -180,8 +180,8 @@ def evaluate(
         "N": samples,
         "features": {"network": seen_by, "weights": _checksum(network)},
         "reference": {"data": source, "split": "test", "N": len(test.images), "source": test.source},
-        "floor": "the same of real images, as many and with the same labels: training images (FID to coverage) or test "
-        "images (IS to nearest)",
+        "floor": "the same of real images, as many, with the same labels if the samples have any: training images "
+        "(FID to coverage) or test images (IS to nearest)",
         "error": "one standard deviation over random halves of the samples",
         "metrics": {key: result._asdict() for key, result in found.items()},
     }

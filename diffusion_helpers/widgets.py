@@ -64,8 +64,8 @@ class Flipbook(anywidget.AnyWidget):
     """Sliders that turn over frames drawn beforehand: ``frame(**values)`` for every combination of the values.
 
     ``values`` maps the names of the arguments of ``frame`` to lists, the first with a button that plays it;
-    ``start`` gives the values at first; ``labels`` what stands before the sliders, and how a value is printed.
-    ``value`` has the values that are shown now. Raises ValueError for an empty list and a start that is not in it.
+    ``start`` gives the values at first; ``labels`` what stands before each slider; ``value`` has the values that are
+    shown now. Raises ValueError for a start that is not in its list.
     """
 
     _esm = SCRIPTS / "flipbook.js"
@@ -113,7 +113,7 @@ class Canvas(anywidget.AnyWidget):
 class Pad(ipywidgets.VBox):
     """A ``canvas``, and a list of digits to choose from where one cannot draw; ``value`` is the picture of both.
 
-    presets: digits (N, 1, 28, 28) uint8 by name. The first is shown at the start. ``digit(value)`` makes an image of it.
+    presets: digits (1, 28, 28) uint8 by name. The first is shown at the start. ``digit(value)`` makes an image of it.
     Raises ValueError for presets of another shape or type.
     """
 

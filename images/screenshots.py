@@ -47,14 +47,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, lab.server(Path(folder)) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=lab.CHROMIUM, args=lab.FLAGS)
         for name, (lesson, act) in SHOTS.items():
-            page = browser.new_page(viewport={"width": 1200, "height": 760})
+            page = browser.new_page(viewport={"width": 1200, "height": 860})
             lab.run_all(page, address, lesson)
             control = act(page)
             control.evaluate("c => c.scrollIntoView({ block: 'start' })")
             page.mouse.move(5, 5)
             page.wait_for_timeout(2500)
             path = IMAGES / f"{name}.png"
-            page.screenshot(path=path)
+            page.screenshot(path=path, clip={"x": 286, "y": 30, "width": 880, "height": 790})
             Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
             page.close()
         browser.close()

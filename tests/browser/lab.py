@@ -37,10 +37,14 @@ def free_port() -> int:
 def server(folder: Path) -> Iterator[str]:
     """JupyterLab on loopback over a copy of the notebooks in ``folder``, its settings in there too; the address."""
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns("*.gif", "__pycache__"))
-    settings = folder / "settings" / "@jupyterlab" / "notebook-extension"
-    settings.mkdir(parents=True)
-    # Every cell is in the page, not only those in sight.
-    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    wanted = {
+        "notebook-extension/tracker": '{"windowingMode": "none"}',  # every cell is in the page, not only those in sight
+        "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+    }
+    for name, text in wanted.items():
+        settings = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(text)
     own = {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     port = free_port()

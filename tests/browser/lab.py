@@ -24,7 +24,10 @@ FLAGS = [
     "--no-first-run",
     "--enable-precise-memory-info",
 ]
-ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"], .jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'
+ERROR = (
+    '[data-mime-type="application/vnd.jupyter.error"], '
+    '.jp-OutputArea-output:has-text("Traceback (most recent call last)")'
+)
 
 
 def free_port() -> int:

@@ -160,7 +160,7 @@ def test_the_time_a_kernel_takes_for_a_new_picture_is_reported(page, address):
         page.wait_for_timeout(400)
     times = page.evaluate("window.times")
     print(f"\n{statistics.median(times):.0f} ms from a key to the picture that the kernel draws (median of 30)", end="")
-    assert len(times) == 30
+    assert len(times) >= 20  # two keys may come before one picture
 
 
 def test_a_flipbook_neither_grows_nor_needs_a_kernel(page, address):

@@ -8,13 +8,15 @@ an error bar, and the floor: the same measure of N real images in place of the s
   images. This is what a perfect sampler of the training set would score; a copy of it scores the same, which is
   what ``nearest`` is for. Floor of a measure of the samples alone (Inception score, label agreement, nearest
   training image): N test images.
-- Samples that were made with labels are compared with real images of the same labels. Their numbers per class are
-  given, not left to chance, and that alone halves the FID of 500 real digits: a floor of random ones would flatter.
+- Samples that were made with labels are measured against a floor of real images with the same labels. Their numbers
+  per class are given, not left to chance: 500 digits drawn at random have 1.4 times the FID of 50 of each, a floor
+  that would flatter.
 - Error bar: one standard deviation over random halves of the samples, drawn without replacement (half of each label,
-  if they have labels), with the reference fixed. For a mean, a half drawn from N varies by sigma / sqrt(N), which is the standard error of the
-  whole; and no image comes twice, which would spoil every nearest-neighbour measure. Against 20 separate sets of
-  1000 real digits, 100 of each, it was between 0.7 and 1.4 times their deviation for every measure. Without labels,
-  FID, KID and coverage close to their floor had up to 2.5 times too wide a bar. The bar of a floor is the deviation over separate sets of real images.
+  if they have labels), with the reference fixed. For a mean, a half drawn from N varies by sigma / sqrt(N), which is
+  the standard error of the whole; and no image comes twice, which would spoil every nearest-neighbour measure. Against
+  20 separate sets of 1000 real digits, 100 of each, it was 0.68 to 1.40 times their deviation for every measure
+  (tests/measure_error_bars.py). Without labels, the bars of FID, KID and coverage close to their floor were up to 2.5
+  times too wide. The bar of a floor is the deviation over separate sets of real images.
 
 What has no meaning is a ValueError: NaN, pixels outside [-1, 1], shapes that do not match, too few images.
 What has one that is easily misread is a warning: copies within a set, no pixel below 0 (images in [0, 1]?),
@@ -290,9 +292,10 @@ def report(
     """Every measure of the samples, by name, with error bar and floor (see the top of this module).
 
     ``reference``: test images; ``real``: training images; floors are taken over up to ``draws`` separate sets of N of
-    them, with the labels of the samples if those have any, error bars over ``resamples`` halves. The neighbourhood measures use N of the reference images, since they
-    need equal numbers. label_agreement is there when samples and reference have labels; nearest, the median, when
-    ``distances`` gives those of the samples and of N test images to their nearest training image.
+    them, with the labels of the samples if those have any, error bars over ``resamples`` halves. The neighbourhood
+    measures use N of the reference images, since they need equal numbers. label_agreement is there when the samples
+    have labels; nearest, the median, when ``distances`` gives those of the samples and of N test images to their
+    nearest training image.
     Raises ValueError for N below 12 or above the reference or the real images, for more samples of a label than there
     are real images of it, for samples with labels and real images without, and for features of different networks;
     warns if N is not above the number of features.

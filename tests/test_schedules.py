@@ -214,6 +214,7 @@ def test_logit_normal_is_not_sorted_so_that_image_and_time_are_independent():
         (lambda: linear_beta(10).grid(11), "steps = 11"),
         (lambda: flow().grid(-1), "steps = -1"),
         (lambda: flow().grid(2.5), "steps = 2.5"),
+        (lambda: flow().grid(5, "trailing"), "spacing 'trailing': expected 'uniform', 'log_snr' or 'karras'"),
         (lambda: noise(torch.zeros(2, 1), flow()(0.5), torch.zeros(1)), r"\(1,\).*\(2, 1\)"),
         (lambda: noise(torch.zeros(3, 1), flow()(torch.rand(2)), torch.zeros(3, 1)), "2 levels for 3 images"),
         (lambda: noise(torch.zeros(3, 1).byte(), flow()(0.5), torch.zeros(3, 1)), "uint8"),

@@ -33,7 +33,13 @@ from .denoise import Denoiser
 
 BATCH = 250
 RESULTS = Path(__file__).parent / "results"
-SAMPLERS = ("ddim", "ddpm", "ddpm-beta")
+STEPS = {
+    "ddim": samplers.ddim,
+    "ddpm": samplers.ddpm,
+    "ddpm-beta": partial(samplers.ddpm, variance="beta"),
+    "heun": samplers.heun,
+    "dpmpp_2m": samplers.dpmpp_2m,
+}
 FORMATS = {  # how a measure is printed, and whether more or less of it is better
     "fid": ("FID", "{:.3f}", "lower"),
     "kid": ("KID", "{:.5f}", "lower"),
@@ -57,16 +63,17 @@ def generate(
     gamma: float | None = None,
     seed: int = 0,
     autocast: torch.dtype | None = None,
+    spacing: str = "uniform",
 ) -> tuple[Tensor, Tensor | None, float]:
     """Samples, labels and cost: images (n, C, H, W) uint8, labels (n,), and network evaluations per image.
 
     The labels go 0, 1, 2 ... in turn; a model without classes has none and takes no ``gamma``. The noise is drawn on
-    the CPU from ``seed``, so it is the same on every device. ``sampler`` is "ddim", "ddpm" (posterior variance)
-    or "ddpm-beta". Raises ValueError for another, n < 1, a gamma that does not fit the model, and samples
-    that are not finite.
+    the CPU from ``seed``, so it is the same on every device. ``sampler`` is "ddim", "ddpm" (posterior variance),
+    "ddpm-beta", "heun" or "dpmpp_2m"; ``spacing`` is that of ``Schedule.grid``. Raises ValueError for another, n < 1,
+    a gamma that does not fit the model, and samples that are not finite.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
+    if sampler not in STEPS:
+        raise ValueError(f"sampler {sampler!r}: expected one of {', '.join(STEPS)}")
     if n < 1:
         raise ValueError(f"{n} samples: expected at least 1")
     if (gamma is None) != (model.classes == 0):
@@ -74,9 +81,10 @@ def generate(
         raise ValueError(f"gamma = {gamma} for a model of {model.classes} classes: expected {expected}")
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    variance = "beta" if sampler == "ddpm-beta" else "posterior"
-    step = samplers.ddim if sampler == "ddim" else partial(samplers.ddpm, variance=variance, generator=generator)
-    levels = model.schedule.grid(steps)
+    step = STEPS[sampler]
+    if sampler.startswith("ddpm"):
+        step = partial(step, generator=generator)
+    levels = model.schedule.grid(steps, spacing)
     labels = torch.arange(n) % model.classes if model.classes else None
     seen = [0]  # images the network was given; with guidance each counts twice
 
@@ -115,6 +123,7 @@ def evaluate(
     features: str | Path = "mnist-classifier",
     cache: Path | None = None,
     bfloat16: bool = False,
+    spacing: str = "uniform",
 ) -> dict:
     """The report on a shipped model, or on the model in a file, as a dictionary that JSON can hold.
 
@@ -143,6 +152,7 @@ def evaluate(
         "samples": samples,
         "sampler": sampler,
         "steps": steps,
+        "spacing": spacing,
         "gamma": gamma,
         "seed": seed,
         "precision": "bfloat16" if bfloat16 else "float32",
@@ -153,7 +163,7 @@ def evaluate(
         start = time.monotonic()
         autocast = torch.bfloat16 if bfloat16 else None
         images, labels, evaluations = generate(
-            model, samples, test.images.shape[1:], sampler, steps, gamma, seed, autocast
+            model, samples, test.images.shape[1:], sampler, steps, gamma, seed, autocast, spacing
         )
         cost = {
             "evaluations": evaluations,
@@ -276,7 +286,7 @@ def markdown(reports: list[dict]) -> str:
     rows = {
         "": [f"`{recipe['model']}`" for recipe in recipes],
         "---": ["---"] * len(reports),
-        "sampler": [f"{recipe['sampler']}, {recipe['steps']} steps" for recipe in recipes],
+        "sampler": [f"{recipe['sampler']}, {recipe['steps']} {recipe['spacing']} steps" for recipe in recipes],
         "guidance γ": ["" if recipe["gamma"] is None else f"{recipe['gamma']:g}" for recipe in recipes],
         "evaluations per sample": [f"{report['evaluations_per_sample']:g}" for report in reports],
         "N": [f"{report['N']:,}" for report in reports],
@@ -337,8 +347,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m diffusion_helpers.evaluate", description=__doc__.split("\n")[0])
     parser.add_argument("name", nargs="?", help="a shipped model, or a .safetensors file")
     parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
+    parser.add_argument("--sampler", choices=STEPS, default="ddim")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--spacing", default="uniform", help="uniform, log_snr or karras (default: uniform)")
     parser.add_argument("--gamma", type=float, help="guidance, 1 + w (default: 1, the labels as they are)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--features", default="mnist-classifier", help="a classifier, or Inception weights (.pth)")
@@ -359,8 +370,10 @@ def main() -> None:
         parser.error(str(error))
     recipe = report["recipe"]
     guided = "" if recipe["gamma"] is None else f"-gamma{recipe['gamma']:g}"
+    spaced = "" if recipe["spacing"] == "uniform" else f"-{recipe['spacing']}"
     default = (
-        f"{recipe['model']}-{recipe['sampler']}{recipe['steps']}{guided}-N{recipe['samples']}-seed{recipe['seed']}.json"
+        f"{recipe['model']}-{recipe['sampler']}{recipe['steps']}{spaced}{guided}"
+        f"-N{recipe['samples']}-seed{recipe['seed']}.json"
     )
     path = chosen.json or Path("runs") / default
     path.parent.mkdir(parents=True, exist_ok=True)

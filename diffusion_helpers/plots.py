@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options):
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, layout: str = "constrained", **options):
     import matplotlib.pyplot as plt
 
     style = {"axes.prop_cycle": plt.cycler(color=COLOURS), "font.size": 9, "figure.dpi": 100}
     with plt.rc_context(style):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(width, height), squeeze=False, layout="constrained", **options
-        )
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout=layout, **options)
     plt.close(figure)
     return figure, axes
 
@@ -156,7 +154,8 @@ def curves(
 def density(axis, numbers: Tensor) -> None:
     """Draw the histogram of the numbers, a tensor of any shape, on a matplotlib axis, and N(0, 1) over it."""
     x = np.linspace(-3.5, 3.5, 200)
-    axis.hist(numbers.flatten().cpu().numpy(), bins=70, range=(x[0], x[-1]), density=True, color=COLOURS[5])
+    heights, edges = np.histogram(numbers.cpu().numpy(), bins=70, range=(x[0], x[-1]), density=True)
+    axis.stairs(heights, edges, fill=True, color=COLOURS[5])
     axis.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=COLOURS[1], lw=1.5, label="N(0, 1)")
     axis.set_ylim(0, 1.2)
 

@@ -140,7 +140,7 @@ RECIPES: dict[str, Recipe] = {
         spec=_course(0, 32),
         loss=diffusion_loss,
         held_out=diffusion_held_out,
-        fit={"epochs": 6, "batch": 64, "lr": 1e-3},
+        fit={"epochs": 10, "batch": 64, "lr": 2e-3},
         text="eps prediction, T = 300, beta 1e-4 to 0.02; Adam, rate x 0.1 over the run; EMA 0.999",
     ),
     "mnist-guided": Recipe(

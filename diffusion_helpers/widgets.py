@@ -125,10 +125,19 @@ class Pad(ipywidgets.VBox):
                 raise ValueError(f"preset {name}: {tuple(image.shape)} of {image.dtype}, expected (1, 28, 28) uint8")
         options = [(name, base64.b64encode(image.numpy().tobytes()).decode()) for name, image in presets.items()]
         self.canvas = Canvas(value=options[0][1])
-        self.preset = _choice(options, options[0][1], "draw, or take")
+        self.preset = _choice([("your own", ""), *options], options[0][1], "draw, or take")
         super().__init__([self.preset, self.canvas])
         traitlets.link((self.canvas, "value"), (self, "value"))
-        traitlets.dlink((self.preset, "value"), (self.canvas, "value"))
+        self.preset.observe(self._take, "value")
+        self.canvas.observe(self._drawn, "value")
+
+    def _take(self, change: dict) -> None:
+        if change["new"]:
+            self.canvas.value = change["new"]
+
+    def _drawn(self, change: dict) -> None:
+        if change["new"] != self.preset.value:
+            self.preset.value = ""  # so that each digit in the list can be chosen again
 
 
 def digit(drawing: str) -> Tensor:
@@ -199,7 +208,9 @@ def forward_frame(x0: Tensor, eps: Tensor, percent: int, schedule: str, T: int) 
     step = round(percent / 100 * T)
     level = path(step / T)
     x = schedules.noise(x0, level, eps)
-    figure, [[left, middle, right]] = plots._figure(8.4, 2.7, 1, 3)
+    # Margins that are given, since to find them for each frame takes longer than to draw it.
+    margins = {"left": 0.02, "right": 0.99, "bottom": 0.17, "top": 0.88, "wspace": 0.2}
+    figure, [[left, middle, right]] = plots._figure(8.4, 2.7, 1, 3, layout="none", gridspec_kw=margins)
     plots._show(left, plots.pixels(x)[0])
     left.set_title(f"t = {step} of {T}")
     plots.density(middle, x)
@@ -208,8 +219,8 @@ def forward_frame(x0: Tensor, eps: Tensor, percent: int, schedule: str, T: int) 
     right.plot(whole.t * T, whole.alpha, label="signal √ᾱ")
     right.plot(whole.t * T, whole.sigma, "--", label="noise √(1−ᾱ)")
     right.plot([step, step], [level.alpha, level.sigma], "o", color="black")
-    right.set(title=f"√ᾱ = {level.alpha:.3f}, SNR = {level.snr:.3g}", ylim=(0, 1.05), xlabel="t")
-    right.legend(frameon=False, loc="center right")
+    right.set(title=f"√ᾱ = {level.alpha:.3f}, SNR = {level.snr:.3g}", ylim=(0, 1.3), xlabel="t")
+    right.legend(frameon=False, loc="upper center", ncols=2)
     return figure
 
 
@@ -220,15 +231,17 @@ def _path(schedule: str, T: int) -> schedules.Schedule:
     return known[schedule](T)
 
 
-def forward_explorer(x0: Tensor, seed: int = 0) -> Explorer:
+def forward_explorer(x0: Tensor, seed: int = 0) -> Flipbook:
     """Sliders over the forward process of one digit x0 (1, 1, H, W) in [-1, 1]: time, schedule and T."""
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(x0.device)
-    controls = {
-        "percent": _slider(value=30, min=0, max=100, description="t, in % of T"),
-        "schedule": _choice(["linear", "cosine"], "linear", "schedule"),
-        "T": _choice([50, 200, 300, 400, 500, 1000], 1000, "T"),
-    }
-    return Explorer(lambda percent, schedule, T: forward_frame(x0, eps, percent, schedule, T), controls)
+    values = {"percent": [0, 2, 5, 10, 15, *range(20, 101, 10)], "schedule": ["linear", "cosine"], "T": [50, 300, 1000]}
+    labels = {"percent": "t, in % of T", "schedule": "schedule", "T": "number of steps T"}
+    return Flipbook(
+        lambda percent, schedule, T: forward_frame(x0, eps, percent, schedule, T),
+        values,
+        {"percent": 30, "schedule": "linear", "T": 1000},
+        labels,
+    )
 
 
 def denoise_frame(net: torch.nn.Module, x: Tensor, eps: Tensor, sigma: float) -> Figure:
@@ -316,19 +329,21 @@ def guidance_frame(model: Denoiser, digit: int, gamma: float, seed: int, steps: 
     noise = torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(seed)).to(device)
     y = torch.full((count,), digit, device=device)
     *_, last = samplers.sample(edits.guide(model, y, gamma=gamma), noise, model.schedule.grid(steps))
-    return plots.grid(last.x, columns=8, title=f"digit {digit}, γ = {gamma:.1f}, w = {gamma - 1:.1f}, noise {seed}")
+    title = f"digit {digit}, γ = {gamma:.1f}, w = {gamma - 1:.1f}, noise {seed}, {steps} steps"
+    return plots.grid(last.x, columns=8, title=title)
 
 
 def guidance_explorer(model: Denoiser) -> Explorer:
-    """Live sampling with a slider for the digit, the guidance and the seed of the noise."""
+    """Live sampling with a slider for the digit, the guidance, the seed of the noise and the number of steps."""
     controls = {
         "digit": _slider(value=3, min=0, max=9, description="digit"),
         "gamma": _slider(value=2.0, min=0.0, max=10.0, step=0.5, description="guidance γ"),
         "seed": _slider(value=0, min=0, max=20, description="noise (seed)"),
+        "steps": _slider(value=20, min=2, max=60, description="steps"),
     }
     for control in controls.values():
         control.continuous_update = False  # each picture is sampled anew, for about a second
-    return Explorer(lambda digit, gamma, seed: guidance_frame(model, digit, gamma, seed), controls)
+    return Explorer(lambda **values: guidance_frame(model, **values), controls)
 
 
 def evaluation_frame(

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import combinations, product
 from pathlib import Path
 
 import pytest
@@ -95,11 +96,17 @@ def test_samples_come_from_the_seed_alone():
     torch.manual_seed(0)
     model = weights.build(PLAIN)
     make = lambda **options: evaluate.generate(model, 3, (1, 28, 28), steps=3, **options)[0]  # noqa: E731
-    for sampler in evaluate.SAMPLERS:
+    for sampler in evaluate.STEPS:
         assert torch.equal(make(sampler=sampler, seed=1), make(sampler=sampler, seed=1))
         assert not torch.equal(make(sampler=sampler, seed=1), make(sampler=sampler, seed=2))
-    first, second, third = (make(sampler=sampler) for sampler in evaluate.SAMPLERS)
-    assert not torch.equal(first, second) and not torch.equal(second, third)
+
+
+def test_every_sampler_and_spacing_makes_samples_of_its_own():
+    torch.manual_seed(0)
+    model = weights.build(PLAIN)
+    ways = [*product(evaluate.STEPS, ["uniform"]), ("ddim", "karras"), ("ddim", "log_snr")]
+    made = [evaluate.generate(model, 3, (1, 28, 28), way, steps=4, spacing=spacing)[0] for way, spacing in ways]
+    assert all(not torch.equal(one, other) for one, other in combinations(made, 2))
 
 
 def test_the_samplers_are_those_of_the_package():
@@ -145,6 +152,7 @@ def test_a_report_holds_what_it_takes_to_read_and_repeat_it(folder):
         "samples": 20,
         "sampler": "ddim",
         "steps": 2,
+        "spacing": "uniform",
         "gamma": 2.0,
         "seed": 3,
         "precision": "float32",

@@ -103,7 +103,6 @@ def ramp(*corners: int) -> torch.Tensor:
 
 PRESETS = {"bar": ramp(4, 12, 24, 16), "block": ramp(2, 2, 12, 20)}
 EXPLORERS = {
-    "forward": lambda: widgets.forward_explorer(X0),
     "guidance": lambda: widgets.guidance_explorer(small_model()),
     "drawing": lambda: widgets.drawing_explorer(Halve(), DigitClassifier().eval(), PRESETS),
 }
@@ -141,10 +140,10 @@ def test_the_first_frame_is_stored_beside_the_widget(name) -> None:
 
 
 def test_two_explorers_do_not_disturb_each_other() -> None:
-    one, other = widgets.forward_explorer(X0), widgets.forward_explorer(X0)
+    one, other = EXPLORERS["guidance"](), EXPLORERS["guidance"]()
     before = other.image.value
-    one.controls["percent"].value = 90
-    assert other.image.value == before and other.controls["percent"].value == 30
+    one.controls["digit"].value = 9
+    assert other.image.value == before and other.controls["digit"].value == 3
 
 
 def test_an_error_in_a_frame_is_raised_not_swallowed() -> None:
@@ -161,6 +160,7 @@ def test_an_error_in_a_frame_is_raised_not_swallowed() -> None:
 # Flipbooks: every frame is there from the start
 
 FLIPBOOKS = {
+    "forward": lambda: widgets.forward_explorer(X0),
     "evaluation": lambda: widgets.evaluation_explorer(SAMPLES, MEASURED),
     "denoise": lambda: widgets.denoise_explorer(Halve(), torch.zeros(2, 1, 28, 28, dtype=torch.uint8)),
     "scrubber": lambda: widgets.scrubber({7: trajectory(0), 8: trajectory(1)}, linear_beta(10), start=4, every=2),
@@ -204,7 +204,9 @@ def test_a_preset_reaches_the_pad_and_a_drawing_replaces_it() -> None:
     pad.preset.value = encoded(PRESETS["block"])
     assert pad.value == pad.canvas.value == encoded(PRESETS["block"])
     pad.canvas.value = encoded(ramp(0, 0, 28, 28))  # what the browser sends after a stroke
-    assert pad.value == encoded(ramp(0, 0, 28, 28))
+    assert pad.value == encoded(ramp(0, 0, 28, 28)) and pad.preset.label == "your own"
+    pad.preset.value = encoded(PRESETS["block"])  # the same digit again
+    assert pad.value == encoded(PRESETS["block"]) and pad.preset.label == "block"
 
 
 @pytest.mark.parametrize("corners", [(4, 12, 24, 16), (0, 0, 8, 8), (20, 0, 28, 28), (3, 3, 5, 4), (0, 0, 28, 28)])

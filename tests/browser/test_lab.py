@@ -3,10 +3,13 @@
 Not part of the ordinary tests: ``make browser`` runs it. It needs Chromium (Debian: apt install chromium).
 """
 
+import base64
 import os
 import statistics
+from io import BytesIO
 
 import pytest
+from PIL import Image, ImageDraw
 
 from . import lab
 
@@ -18,13 +21,20 @@ pytestmark = [
 NAMES = sorted(path.stem for path in (lab.ROOT / "notebooks").glob("*.ipynb"))
 # What a learner can move in each lesson: flipbook sliders, live sliders, lists, pads.
 CONTROLS = {
-    "01_adding_noise": (0, 1, 2, 0),
+    "01_adding_noise": (3, 0, 0, 0),
     "02_one_step_denoiser": (1, 1, 1, 1),
     "03_ddpm": (2, 0, 0, 0),
-    "04_guidance": (0, 3, 0, 0),
+    "04_guidance": (0, 4, 0, 0),
     "05_evaluation": (2, 0, 0, 0),
 }
 OUTPUT = ".jp-OutputArea-output"
+# Pastes a picture, a PNG in base64, as the clipboard would give it.
+PASTE = """(canvas, text) => {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const clipboardData = new DataTransfer();
+  clipboardData.items.add(new File([bytes], "digit.png", { type: "image/png" }));
+  canvas.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+}"""
 # Sets a slider, says so as a browser does, and waits until the new picture could be painted: milliseconds.
 MOVE = """async (input) => {
   const picture = input.closest(".jp-OutputArea-output").querySelector("img");
@@ -73,6 +83,14 @@ def page(browser):
     page.on("pageerror", lambda error: page.failures.append(str(error)))
     yield page
     page.close()
+
+
+def scan(text: str) -> dict:
+    """A file with a picture of dark writing on white paper."""
+    picture, buffer = Image.new("L", (300, 400), 255), BytesIO()
+    ImageDraw.Draw(picture).text((60, 40), text, 0, font_size=300)
+    picture.save(buffer, "png")
+    return {"name": "digit.png", "mimeType": "image/png", "buffer": buffer.getvalue()}
 
 
 def picture_beside(control):
@@ -141,6 +159,9 @@ def test_the_lesson_runs_and_everything_that_moves_changes_its_picture(page, add
             "c => c.getContext('2d').getImageData(0, 0, 280, 280).data.filter((v, i) => i % 4 === 0 && v > 128).length"
         )
         assert 200 * 15 < inked < 200 * 40  # a line of the pen's width, 200 pixels long
+        upload = page.locator(f"{OUTPUT} input[type=file]")
+        expect_change(page, pad, lambda upload=upload: upload.set_input_files(scan("2")))
+        expect_change(page, pad, lambda pad=pad: pad.evaluate(PASTE, base64.b64encode(scan("7")["buffer"]).decode()))
     assert page.failures == []
 
     if turned.count():
@@ -150,7 +171,7 @@ def test_the_lesson_runs_and_everything_that_moves_changes_its_picture(page, add
 
 
 def test_the_time_a_kernel_takes_for_a_new_picture_is_reported(page, address):
-    lab.run_all(page, address, "01_adding_noise")
+    lab.run_all(page, address, "02_one_step_denoiser")
     slider = page.locator(f"{OUTPUT} .widget-slider [role=slider], {OUTPUT} .widget-slider .noUi-handle").first
     slider.scroll_into_view_if_needed()
     picture_beside(slider).evaluate(WATCH)

@@ -669,3 +669,103 @@ def nearest_distances(function: Callable[[Tensor, Tensor], Tensor]) -> None:
             f"You return {[round(v, 2) for v in found.tolist()]}, expected {[round(v, 2) for v in right.tolist()]}."
         )
     _say("Each sample has its distance to the nearest training image, and a copy has 0.")
+
+
+# Notebook 06: faster sampling
+
+
+def ddim_step(function: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
+    """Check ``function(x, eps_hat, bar_from, bar_to)``: the image at the lower level, without fresh noise."""
+    x, eps, bar, to = torch.tensor([1.5, -0.4, 0.2]), torch.tensor([0.5, 0.3, -1.0]), 0.4, 0.8
+    found = _tensor(function(x.clone(), eps.clone(), bar, to), x.shape, "the image")
+    if not _is(found, function(x.clone(), eps.clone(), bar, to)):
+        raise Mistake("Two calls differ: fresh noise is added. Hint: DDIM puts the estimated noise back, and no other.")
+
+    def step(keep: float = math.sqrt(to), add: float = math.sqrt(1 - to), estimate: Tensor | None = None) -> Tensor:
+        x0 = (x - math.sqrt(1 - bar) * eps) / math.sqrt(bar)
+        return keep * (x0 if estimate is None else estimate) + add * eps
+
+    known = {
+        "This is the estimate of x0 itself. Hint: only at ᾱ = 1 is that where you go; put noise back.": step(1, 0),
+        "The noise has the scale of the level you come from. Hint: √(1−ᾱ) of the level you go to.": step(
+            add=math.sqrt(1 - bar)
+        ),
+        "x0 has the scale of the level you come from. Hint: √ᾱ of the level you go to.": step(keep=math.sqrt(bar)),
+        "ᾱ stands where its root belongs, in front of x0. Hint: √ᾱ.": step(keep=to),
+        "1−ᾱ is a variance. Hint: the factor of the noise is √(1−ᾱ).": step(add=1 - to),
+        "The noise was not put back. Hint: √ᾱ·x0 alone is too quiet; add √(1−ᾱ)·ε.": step(add=0),
+        "The estimate of x0 lacks its roots. Hint: (x − √(1−ᾱ)·ε) / √ᾱ.": step(estimate=(x - (1 - bar) * eps) / bar),
+        "The two levels are swapped. Hint: you come from bar_from, where x is, and go to bar_to.": math.sqrt(bar)
+        * (x - math.sqrt(1 - to) * eps)
+        / math.sqrt(to)
+        + math.sqrt(1 - bar) * eps,
+    }
+    for hint, wrong in known.items():
+        if _is(found, wrong):
+            raise Mistake(hint)
+    if not _is(found, step()):
+        raise Mistake(f"For ᾱ from {bar} to {to} you return {found.tolist()}, expected {step().tolist()}.")
+    clean = _tensor(function(x.clone(), eps.clone(), bar, 1.0), x.shape, "the image")
+    if not _is(clean, step(1, 0)):
+        raise Mistake("At ᾱ = 1 the result must be the estimate of x0. Hint: no noise is left there.")
+    _say("x0 and ε are put together again at the lower level, and nothing random is added.")
+
+
+def strided_posterior(function: Callable[[Tensor, Tensor, float, float], tuple[Tensor, float]]) -> None:
+    """Check ``function(x, x0, bar_from, bar_to)``: mean and variance of q(x_to | x_from, x0), any distance apart."""
+    x, x0, bar, to = torch.tensor([1.5, -0.4, 0.2]), torch.tensor([0.9, -0.7, 0.1]), 0.3, 0.75
+    answer = function(x.clone(), x0.clone(), bar, to)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise Mistake("Return two things, the mean and the variance: return mean, variance.")
+    found, variance = _tensor(answer[0], x.shape, "the mean"), _number(answer[1], "the variance")
+
+    def mean(alpha: float = bar / to, front: float = to, left: float = 1 - to) -> Tensor:
+        return (math.sqrt(front) * (1 - alpha) * x0 + math.sqrt(max(alpha, 0)) * left * x) / (1 - bar)
+
+    known = {
+        "(1−ᾱ_t) stands where (1−ᾱ_t') belongs, in front of x. Hint: arriving at ᾱ = 1, nothing of x may be left.": mean(
+            left=1 - bar
+        ),
+        "√ᾱ_t stands where √ᾱ_t' belongs, in front of x0. Hint: x0 is scaled to the level you go to.": mean(front=bar),
+        "α is ᾱ_t here, as if you went all the way to clean data. Hint: α = ᾱ_t / ᾱ_t'.": mean(alpha=bar),
+        "α is ᾱ_t' here. Hint: α = ᾱ_t / ᾱ_t', what is left of the signal between the two levels.": mean(alpha=to),
+        "α is turned over: it is above 1. Hint: α = ᾱ_t / ᾱ_t', and ᾱ_t is the smaller one.": mean(alpha=to / bar),
+    }
+    for hint, wrong in known.items():
+        if _is(found, wrong):
+            raise Mistake(hint)
+    if not _is(found, mean()):
+        raise Mistake(f"The mean is {found.tolist()}, expected {mean().tolist()}. Hint: α = ᾱ_t / ᾱ_t' and β = 1 − α.")
+    beta = 1 - bar / to
+    right = beta * (1 - to) / (1 - bar)
+    if _is(variance, math.sqrt(right)):
+        raise Mistake("This is the standard deviation. Hint: return the variance β·(1−ᾱ_t')/(1−ᾱ_t), without the root.")
+    if _is(variance, beta):
+        raise Mistake("This is β, the variance of the step up. Hint: the posterior is narrower: β·(1−ᾱ_t')/(1−ᾱ_t).")
+    if not _is(variance, right):
+        raise Mistake(
+            f"The variance is {variance:.4f}, expected {right:.4f}. Hint: β·(1−ᾱ_t')/(1−ᾱ_t), β = 1 − ᾱ_t/ᾱ_t'."
+        )
+    _say("The mean and variance hold for two levels any distance apart.")
+
+
+def order_of_convergence(function: Callable[[Tensor, Tensor], Tensor | float]) -> None:
+    """Check ``function(steps, errors)``: the p of errors = C / steps^p, on exact power laws."""
+    steps = torch.tensor([10.0, 30.0, 50.0, 80.0], dtype=torch.float64)
+    for p, scale in ((1.0, 3.0), (2.0, 0.4), (1.5, 7.0)):
+        errors = scale / steps**p
+        found = _number(function(steps.clone(), errors.clone()), "the order")
+        slope = ((steps - steps.mean()) * (errors - errors.mean())).sum() / (steps - steps.mean()).square().sum()
+        if _is(found, -p):
+            raise Mistake("The sign is turned. Hint: the error falls, its slope is −p, and the order is p.")
+        if _is(found, slope, 1e-6) or _is(found, -slope, 1e-6):
+            raise Mistake("This is the slope of the numbers themselves. Hint: take the logarithm of both.")
+        if _is(found, (errors[0] / errors[-1]).log()) or _is(found, (errors[0] / errors[1]).log()):
+            raise Mistake(
+                "This is how much the error fell. Hint: divide by how much the steps rose, both in logarithms."
+            )
+        if _is(found, (errors[0] / errors[1]).log2()) or _is(found, (errors[0] / errors[-1]).log2()):
+            raise Mistake("This takes for granted that the steps double. Hint: divide by the logarithm of their ratio.")
+        if not _is(found, p, 1e-3):
+            raise Mistake(f"For errors {scale} / steps^{p} you return {found:.3f}, expected {p}.")
+    _say("The order is the slope of log error over log steps, turned positive.")

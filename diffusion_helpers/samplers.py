@@ -144,6 +144,28 @@ def dpmpp_2m(
     return move(Denoised(x, x0, at), to), d
 
 
+def resampled(step: Step, times: int, generator: torch.Generator | None = None) -> Step:
+    """A step that goes down ``times`` times, and between them back up with fresh noise: for inpainting.
+
+    Each time the new part sees the known part again at the same noise, and the two come to fit. A step costs
+    ``times`` as many evaluations. Raises ValueError for fewer than 1. Source: Lugmayr et al. 2022
+    (arXiv:2201.09865), algorithm 1, with a jump length of 1.
+    """
+    if times < 1:
+        raise ValueError(f"times = {times}: expected at least 1")
+
+    def repeated(
+        denoise: Denoise, x: Tensor, at: Level, to: Level, prev: Denoised | None = None
+    ) -> tuple[Tensor, Denoised]:
+        lower, d = step(denoise, x, at, to, prev)
+        for _ in range(times - 1):
+            _, scale, added = Level(at.t, at.alpha / to.alpha, transition_std(at, to)).like(x)
+            lower, d = step(denoise, scale * lower + added * _normal(x, generator), at, to, prev)
+        return lower, d
+
+    return repeated
+
+
 def _per_image(values: Tensor, x: Tensor) -> Tensor:
     """Values (), or (B,), one per image, on the device of ``x`` and shaped to broadcast with it."""
     values = values.to(x) if values.is_floating_point() else values.to(x.device)
@@ -156,10 +178,10 @@ def sample(denoise: Denoise, x: Tensor, levels: Sequence[Level], step: Step = dd
     The first state holds the noise, the last the result: ``*_, last = sample(...)``, then ``last.x``.
     Each state has x, the estimates x0 and eps, and the level. To keep one noise stream, pass a step with
     its generator, such as ``partial(ddpm, generator=g)``.
-    Raises ValueError for fewer than two levels and for levels that do not fall.
+    A single level is a run of no steps. Raises ValueError for no level and for levels that do not fall.
     """
-    if len(levels) < 2:
-        raise ValueError(f"{len(levels)} levels: expected at least 2, from noise to data")
+    if not levels:
+        raise ValueError("0 levels: expected at least 1")
     for at, to in pairwise(levels):
         _check_falls(at, to)
     return _walk(denoise, x, levels, step)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from itertools import product
 from math import prod
@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import data, edits, metrics, plots, samplers, schedules
-from .denoise import Denoiser
+from .denoise import Denoised, Denoiser
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -344,6 +344,43 @@ def guidance_explorer(model: Denoiser) -> Explorer:
     for control in controls.values():
         control.continuous_update = False  # each picture is sampled anew, for about a second
     return Explorer(lambda **values: guidance_frame(model, **values), controls)
+
+
+SOLVERS = {"DDIM": samplers.ddim, "Heun": samplers.heun, "DPM-Solver++(2M)": samplers.dpmpp_2m}
+
+
+def sampler_frame(model: Denoiser, sampler: str, steps: int, eta: float) -> Figure:
+    """One sample of each class, without guidance, in ``steps`` steps, always from the same noise.
+
+    ``sampler`` is a key of ``SOLVERS``; ``eta`` is the share of fresh noise in DDIM, 1 is DDPM. The others add none.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(model.classes, 1, 28, 28, generator=generator).to(device)
+    y = torch.arange(model.classes, device=device)
+    step, calls = SOLVERS[sampler], []
+    if step is samplers.ddim:
+        step = partial(step, eta=eta, generator=generator)
+
+    def counted(x: Tensor, level: schedules.Level) -> Denoised:
+        calls.append(level)
+        return model(x, level, y)
+
+    *_, last = samplers.sample(counted, noise, model.schedule.grid(steps), step)
+    fresh = f", η = {eta:.1f}" if sampler == "DDIM" else ", adds no noise"
+    return plots.grid(last.x, columns=5, title=f"{sampler}{fresh}, {steps} steps, {len(calls)} evaluations")
+
+
+def sampler_explorer(model: Denoiser) -> Explorer:
+    """Live sampling with a list of samplers and sliders for the number of steps and for eta."""
+    controls = {
+        "sampler": _choice(list(SOLVERS), "DDIM", "sampler"),
+        "steps": _slider(value=10, min=1, max=50, description="steps"),
+        "eta": _slider(value=0.0, min=0.0, max=1.0, step=0.1, description="η of DDIM"),
+    }
+    for name in ("steps", "eta"):
+        controls[name].continuous_update = False
+    return Explorer(lambda **values: sampler_frame(model, **values), controls)
 
 
 def evaluation_frame(

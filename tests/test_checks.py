@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import nbformat
@@ -63,6 +64,7 @@ def test_the_stub_does_not_pass(before, solution, check) -> None:
 
 BARS = schedules.linear_beta(300)
 NULL = 10
+TURNS = cycle([True, False])
 
 
 def forward(image: Callable[[float], float], share: Callable[[float], float], draw=torch.randn_like):
@@ -160,7 +162,61 @@ def apart(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 ones = torch.ones(1)
+
+
+def deterministic(keep=math.sqrt, add=lambda to: math.sqrt(1 - to), roots=True, at=lambda bar, to: (to, to), fresh=0.0):
+    """A DDIM step: the scales of x0 and eps as functions of one alpha_bar, ``at`` picks which."""
+
+    def step(x, eps, bar, to):
+        x0 = (x - (1 - bar) ** (0.5 if roots else 1) * eps) / bar ** (0.5 if roots else 1)
+        first, second = at(bar, to)
+        return keep(first) * x0 + add(second) * eps + fresh * torch.randn_like(x)
+
+    return step
+
+
+def posterior(alpha=lambda bar, to: bar / to, front=lambda bar, to: to, left=lambda bar, to: 1 - to, spread=None):
+    def step(x, x0, bar, to):
+        a = alpha(bar, to)
+        mean = (front(bar, to) ** 0.5 * (1 - a) * x0 + a**0.5 * left(bar, to) * x) / (1 - bar)
+        return mean, (spread or (lambda bar, to: (1 - bar / to) * (1 - to) / (1 - bar)))(bar, to)
+
+    return step
+
+
 MISTAKES = {
+    checks.ddim_step: [
+        (deterministic(fresh=0.1), "fresh noise is added"),
+        (lambda x, eps, bar, to: (x - (1 - bar) ** 0.5 * eps) / bar**0.5, "estimate of x0 itself"),
+        (deterministic(at=lambda bar, to: (to, bar)), "noise has the scale of the level you come from"),
+        (deterministic(at=lambda bar, to: (bar, to)), "x0 has the scale of the level you come from"),
+        (deterministic(keep=lambda bar: bar), "its root belongs"),
+        (deterministic(add=lambda bar: 1 - bar), "is a variance"),
+        (deterministic(add=lambda bar: 0), "not put back"),
+        (deterministic(roots=False), "lacks its roots"),
+        (lambda x, eps, bar, to: deterministic()(x, eps, to, bar), "swapped"),
+        (lambda x, eps, bar, to: deterministic()(x, eps, bar, to) + 1, "expected"),
+        (lambda x, eps, bar, to: deterministic()(x, eps, bar, min(to, 0.9)), "At ᾱ = 1"),
+    ],
+    checks.strided_posterior: [
+        (lambda x, x0, bar, to: posterior()(x, x0, bar, to)[0], "Return two things"),
+        (posterior(left=lambda bar, to: 1 - bar), "(1−ᾱ_t') belongs"),
+        (posterior(front=lambda bar, to: bar), "√ᾱ_t' belongs"),
+        (posterior(alpha=lambda bar, to: bar), "all the way to clean data"),
+        (posterior(alpha=lambda bar, to: to), "α is ᾱ_t' here"),
+        (posterior(alpha=lambda bar, to: to / bar), "turned over"),
+        (lambda x, x0, bar, to: (x, 0.1), "The mean is"),
+        (posterior(spread=lambda bar, to: ((1 - bar / to) * (1 - to) / (1 - bar)) ** 0.5), "standard deviation"),
+        (posterior(spread=lambda bar, to: 1 - bar / to), "variance of the step up"),
+        (posterior(spread=lambda bar, to: 0.1), "The variance is"),
+    ],
+    checks.order_of_convergence: [
+        (lambda n, e: np.polyfit(n.log().numpy(), e.log().numpy(), 1)[0], "sign is turned"),
+        (lambda n, e: -np.polyfit(n.numpy(), e.numpy(), 1)[0], "logarithm of both"),
+        (lambda n, e: (e[0] / e[-1]).log(), "how much the error fell"),
+        (lambda n, e: (e[0] / e[1]).log2(), "that the steps double"),
+        (lambda n, e: 1.0, "expected 2.0"),
+    ],
     checks.alpha_bar: [
         (lambda b: torch.cumprod(1 - b, 0), "put ᾱ₀ = 1 in front"),
         (lambda b: torch.cat([ones, torch.cumsum(1 - b, 0)]), "use a product"),
@@ -284,7 +340,7 @@ MISTAKES = {
         (dropped(to=lambda y, null: torch.full_like(y, -1)), "become -1"),
         (fixed_count, "same number"),
         (dropped(keep=lambda y, p: torch.rand(len(y)) < p), "turned"),
-        (dropped(keep=lambda y, p: (torch.rand(1) >= p).expand(len(y))), "one random number for each"),
+        (dropped(keep=lambda y, p: torch.tensor(next(TURNS)).expand(len(y))), "one random number for each"),
         (lambda y, p, null: y, "No label is dropped"),
         (dropped(keep=lambda y, p: torch.rand(len(y)) >= 0.6), "expected 25%"),
         (
@@ -375,6 +431,9 @@ EMPTY = {
     checks.frechet: lambda m1, c1, m2, c2: NAN,
     checks.limit_of_many: lambda n, v: v.mean() * NAN,
     checks.nearest_distances: lambda x, y: torch.full((len(x),), NAN),
+    checks.ddim_step: lambda x, eps, bar, to: NAN * x,
+    checks.strided_posterior: lambda x, x0, bar, to: (NAN * x, 0.1),
+    checks.order_of_convergence: lambda n, e: NAN,
 }
 
 

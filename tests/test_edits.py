@@ -1,14 +1,15 @@
-"""Guidance, clipping and label mixtures, on a network and on an exact denoiser with classes."""
+"""Guidance and every edit, on a network and on exact denoisers."""
 
 import pytest
 import torch
-from oracles import THREE, gaussian
+from oracles import THREE, Mixture, gaussian
 from torch import nn
 from torch.nn import functional as F
 
+from diffusion_helpers import edits
 from diffusion_helpers.denoise import Denoised, Denoiser
 from diffusion_helpers.edits import clip, guide, mix_labels
-from diffusion_helpers.samplers import ddim, ddpm, sample
+from diffusion_helpers.samplers import ddim, ddpm, dpmpp_2m, heun, resampled, sample
 from diffusion_helpers.schedules import Level, flow, linear_beta
 from diffusion_helpers.unet import CourseUNet, ResidualUNet
 
@@ -224,6 +225,160 @@ def test_with_shared_noise_a_label_mixture_leads_from_one_class_to_the_other():
     assert nearest == sorted(nearest) and (nearest[0], nearest[-1]) == (0, 1)
 
 
+# Projections
+
+
+every_step = pytest.mark.parametrize("step", [ddim, ddpm, heun, dpmpp_2m, resampled(ddpm, 3)])
+MASK = torch.zeros(1, 8, 8).index_fill(2, torch.tensor([1, 2, 5]), 1)
+
+
+def run(denoise, x, levels, step=ddim):
+    *_, last = sample(denoise, x, levels, step)
+    return last.x
+
+
+@every_step
+@pytest.mark.parametrize("schedule", [flow(), linear_beta(50)], ids=lambda s: s.name)
+def test_inpainting_leaves_known_pixels_exactly_as_they_were_and_fills_in_the_rest(step, schedule):
+    image = torch.rand(3, 1, 8, 8) * 2 - 1
+    found = run(edits.inpaint(gaussian(0.2, 0.5), image, MASK), torch.randn_like(image), schedule.grid(10), step)
+    new = MASK.expand_as(image) == 1
+    assert torch.equal(found[~new], image[~new])
+    assert not bool((found[new] == image[new]).any())
+
+
+def test_a_mask_of_ones_changes_nothing_and_a_mask_of_zeros_gives_the_image():
+    x, image = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
+    denoise = gaussian(0.2, 0.5)
+    assert torch.equal(edits.inpaint(denoise, image, torch.ones(1, 4, 4))(x, LEVEL).x0, denoise(x, LEVEL).x0)
+    assert torch.equal(edits.inpaint(denoise, image, torch.zeros(1, 4, 4))(x, LEVEL).x0, image)
+
+
+@pytest.mark.parametrize("step", [ddpm, resampled(ddpm, 3)])
+def test_what_is_filled_in_fits_what_is_known(step):
+    """Points on a line x = y: who knows x must find y."""
+    line = torch.linspace(-1, 1, 9)[:, None].repeat(1, 2).tolist()
+    denoise = Mixture([1 / 9] * 9, line, [0.05] * 9)
+    known = torch.linspace(-1, 1, 9).repeat(40)
+    image = torch.stack([known, torch.zeros_like(known)], 1).reshape(-1, 1, 1, 2)
+    found = run(edits.inpaint(denoise, image, torch.tensor([0.0, 1.0])), torch.randn_like(image), flow().grid(60), step)
+    assert (found[..., 1] - found[..., 0]).abs().median() < 0.15  # 0.67 if it did not look
+
+
+def test_resampling_makes_the_new_part_fit_better():
+    line = torch.linspace(-1, 1, 9)[:, None].repeat(1, 2).tolist()
+    denoise = Mixture([1 / 9] * 9, line, [0.05] * 9)
+    image = torch.linspace(-1, 1, 9).repeat(80)[:, None].repeat(1, 2).reshape(-1, 1, 1, 2)
+    masked, start = edits.inpaint(denoise, image, torch.tensor([0.0, 1.0])), torch.randn_like(image)
+    off = [(run(masked, start, flow().grid(20), step) - image).abs().mean() for step in (ddpm, resampled(ddpm, 5))]
+    assert off[1] < off[0]
+
+
+@every_step
+@pytest.mark.parametrize("factor", [2, 4])
+def test_upscaling_keeps_the_mean_of_every_block(step, factor):
+    small = torch.rand(3, 1, 8 // factor, 8 // factor) * 2 - 1
+    found = run(edits.upscale(gaussian(0.2, 0.5), small, factor), torch.randn(3, 1, 8, 8), flow().grid(10), step)
+    assert torch.allclose(F.avg_pool2d(found, factor), small, atol=1e-5)
+    assert (found - F.interpolate(small, scale_factor=factor)).abs().mean() > 0.1
+
+
+# Where to begin
+
+
+@every_step
+def test_sdedit_at_level_0_returns_the_image_and_at_1_forgets_it(step):
+    image, eps, levels = torch.rand(2, 1, 4, 4), torch.randn(2, 1, 4, 4), flow().grid(10)
+    x, rest = edits.sdedit(image, levels, 0.0, eps)
+    assert len(rest) == 1 and torch.equal(run(gaussian(0.2, 0.5), x, rest, step), image)
+    x, rest = edits.sdedit(image, levels, 1.0, eps)
+    assert len(rest) == 11 and torch.equal(x, eps)
+
+
+@pytest.mark.parametrize(("t", "start"), [(0.5, 0.5), (0.3, 0.3), (0.39, 0.3), (0.05, 0.0)])
+def test_sdedit_begins_at_the_first_level_that_is_low_enough(t, start):
+    image, eps = torch.rand(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
+    x, rest = edits.sdedit(image, flow().grid(10), t, eps)
+    assert rest[0].t == pytest.approx(start) and len(rest) == round(10 * start) + 1
+    assert torch.allclose(x, (1 - start) * image + start * eps, atol=1e-6)
+
+
+def test_slerp_stays_on_the_sphere_from_one_noise_to_the_other():
+    first, last = torch.randn(2, 1, 28, 28)
+    last = last * first.norm() / last.norm()
+    path = edits.slerp(first, last, 7)
+    assert torch.allclose(path[0], first, atol=1e-5) and torch.allclose(path[-1], last, atol=1e-5)
+    assert torch.allclose(path.flatten(1).norm(dim=1), first.norm(), rtol=1e-4)
+    ahead = F.cosine_similarity(path[:-1].flatten(1), path[1:].flatten(1))
+    assert torch.allclose(ahead, ahead[0], atol=1e-5)  # steps of one length
+
+
+# Views
+
+
+VIEWS = {
+    "upright": edits.UPRIGHT,
+    "upside down": edits.UPSIDE_DOWN,
+    "half turn": edits.HALF_TURN,
+    "quarter turn": edits.QUARTER_TURN,
+    "negative": edits.NEGATIVE,
+    "tiles": edits.tiles(8, 2, torch.Generator().manual_seed(1)),
+    "pixels": edits.tiles(8, 1, torch.Generator().manual_seed(1)),
+}
+every_view = pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+
+
+@every_view
+def test_a_view_is_orthogonal_and_back_undoes_it(view):
+    x, z = torch.randn(2, 3, 2, 8, 8)
+    assert torch.equal(view.back(view.look(x)), x) and torch.equal(view.look(view.back(x)), x)
+    assert torch.equal(view.look(x).flatten().abs().sort().values, x.flatten().abs().sort().values)
+    assert torch.allclose((view.look(x) * view.look(z)).sum(), (x * z).sum(), rtol=1e-4)
+    assert torch.equal(view.look(x)[1:], view.look(x[1:]))  # each image on its own
+
+
+def test_views_other_than_upright_change_what_is_seen():
+    x = torch.randn(1, 1, 8, 8)
+    seen = [view.look(x) for view in VIEWS.values()]
+    assert all(not torch.equal(one, other) for i, one in enumerate(seen) for other in seen[:i])
+
+
+@every_view
+def test_an_anagram_of_one_view_is_sampling_through_it(view):
+    ramp = torch.linspace(-1, 1, 64).reshape(1, 8, 8)
+    denoise, x = gaussian(ramp, 0.3), torch.randn(4, 1, 8, 8)
+    found = run(edits.anagram([denoise], [view]), x, flow().grid(10))
+    assert torch.allclose(view.look(found), run(denoise, view.look(x), flow().grid(10)), atol=1e-5)
+
+
+def test_the_mean_of_x0_is_the_mean_of_eps():
+    first, second, x = gaussian(0.4, 0.3), gaussian(-0.2, 0.6), torch.randn(2, 1, 8, 8)
+    turn = edits.HALF_TURN
+    both = edits.anagram([first, second], [edits.UPRIGHT, turn])(x, LEVEL)
+    assert torch.allclose(both.eps, (first(x, LEVEL).eps + turn.back(second(turn.look(x), LEVEL).eps)) / 2, atol=1e-5)
+
+
+# Frequencies
+
+
+def test_a_hybrid_has_the_mean_of_the_far_image_and_the_detail_of_the_near_one():
+    stripes = torch.tensor([-0.5, 0.5]).repeat(4).expand(1, 8, 8)
+    x = torch.randn(1, 1, 8, 8)
+    x0 = edits.hybrid(lambda x, level: Denoised(x, torch.full_like(x, 0.3), level), known(0.7 + stripes), 2.0)(
+        x, LEVEL
+    ).x0
+    assert torch.allclose(x0, 0.3 + stripes.expand_as(x0), atol=0.02)
+
+
+def known(image):
+    return lambda x, level: Denoised(x, image.expand_as(x), level)
+
+
+def test_a_hybrid_of_one_denoiser_is_that_denoiser():
+    denoise, x = gaussian(0.4, 0.3), torch.randn(2, 1, 8, 8)
+    assert torch.allclose(edits.hybrid(denoise, denoise, 1.5)(x, LEVEL).x0, denoise(x, LEVEL).x0, atol=1e-5)
+
+
 # Bad input
 
 
@@ -231,7 +386,7 @@ def model():
     return Denoiser(CourseUNet(D=2, time=True, classes=10), "eps", flow())
 
 
-Y = torch.tensor([3, 7])
+Y, X = torch.tensor([3, 7]), torch.zeros(2, 1, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +406,17 @@ Y = torch.tensor([3, 7])
         (lambda: mix_labels(-1, 3, 5, 10), "labels -1 and 3: expected 0 to 9"),
         (lambda: mix_labels(10, 0, 5, 10), "labels 10 and 0: expected 0 to 9"),
         (lambda: mix_labels(0, 3, 1, 10), "1 steps"),
+        (lambda: edits.inpaint(THREE, X, torch.full((4, 4), 0.5)), "a mask from 0.5 to 0.5: expected only 0"),
+        (lambda: edits.inpaint(THREE, X, torch.zeros(5, 5)), r"a mask of shape \(5, 5\) for images of \(2, 1, 4, 4\)"),
+        (lambda: edits.upscale(gaussian(0, 1), X, 4)(X, LEVEL), r"\(2, 1, 4, 4\) times 4"),
+        (lambda: edits.sdedit(X, flow().grid(5), 1.2, X), "t = 1.2: expected 0"),
+        (lambda: edits.sdedit(X, flow().grid(5)[:2], 0.1, X), "no level at or below t = 0.1"),
+        (lambda: edits.sdedit(X, flow().grid(5), 0.5, X[:1]), "eps has shape"),
+        (lambda: edits.tiles(28, 5), "tiles of 5 pixels in images of 28"),
+        (lambda: edits.anagram([THREE], [edits.UPRIGHT, edits.HALF_TURN]), "1 denoisers and 2 views"),
+        (lambda: edits.hybrid(THREE, THREE, 0.0), "sigma = 0.0"),
+        (lambda: edits.slerp(X[0], X[1], 1), "1 steps"),
+        (lambda: edits.slerp(X[0], X, 3), "expected one shape"),
     ],
 )
 def test_bad_input_is_named_before_any_image_is_made(call, named):

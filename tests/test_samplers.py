@@ -11,7 +11,7 @@ from torch import nn
 
 from diffusion_helpers import edits
 from diffusion_helpers.denoise import Denoised, Denoiser, to_x0
-from diffusion_helpers.samplers import Trajectory, ddim, ddpm, dpmpp_2m, heun, move, sample
+from diffusion_helpers.samplers import Trajectory, ddim, ddpm, dpmpp_2m, heun, move, resampled, sample
 from diffusion_helpers.schedules import Level, cosine, flow, linear_beta
 from diffusion_helpers.unet import CourseUNet, ResidualUNet
 
@@ -323,6 +323,32 @@ def recovered(denoise, x, levels, step):
     assert bool(((stds - s).abs() < 6 * s / (4 * n).sqrt()).all())  # 2 n numbers in each std
 
 
+@every_schedule
+def test_going_back_up_leaves_the_distribution_alone(schedule):
+    recovered(THREE, images(3000, 1, 1, 2), schedule.grid(200), resampled(partial(ddpm, variance="beta"), 3))
+
+
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_a_resampled_step_asks_that_many_times_and_once_is_the_step(times):
+    asked = []
+
+    def counted(x, level):
+        asked.append(level.t)
+        return THREE(x, level)
+
+    x, at, to = images(5, 1, 1, 2), flow()(0.5), flow()(0.4)
+    lower, _ = resampled(ddim, times, seeded(0))(counted, x, at, to)
+    assert asked == [at.t] * times
+    assert torch.equal(lower, ddim(THREE, x, at, to)[0]) == (times == 1)
+
+
+def test_a_run_of_one_level_takes_no_step():
+    x = images(3, 1, 1, 2)
+    [clean] = sample(THREE, x, flow().grid(5)[-1:])
+    [noisy] = sample(THREE, x, flow().grid(5)[:1])
+    assert torch.equal(clean.x, x) and torch.equal(noisy.x, x) and torch.equal(noisy.x0, THREE(x, noisy.level).x0)
+
+
 @pytest.mark.parametrize("steps", [20, 50])
 def test_in_few_steps_the_posterior_variance_gives_too_little_spread_and_beta_too_much(steps):
     N, s, levels = 100_000, 0.5, linear_beta(1000).grid(steps)
@@ -543,7 +569,7 @@ X = torch.zeros(2, 1, 1, 2)
         (lambda: sample(THREE, X, [flow()(t) for t in (1.0, 0.5, 0.75, 0.0)]), "t = 0.5 to t = 0.75"),
         (lambda: sample(THREE, X, [flow()(t) for t in (1.0, 0.5, 0.5)]), "t = 0.5 to t = 0.5"),
         (lambda: sample(THREE, X, []), "0 levels"),
-        (lambda: sample(THREE, X, flow().grid(5)[:1]), "1 levels"),
+        (lambda: resampled(ddim, 0), "times = 0"),
     ],
 )
 def test_bad_input_is_named_at_the_call_before_any_step(call, named):

@@ -74,6 +74,15 @@ def test_the_guidance_frame_depends_on_digit_guidance_and_seed() -> None:
     assert all(not np.array_equal(frames[0], other) for other in frames[1:])
 
 
+def test_the_sampler_frame_counts_evaluations_and_eta_matters_to_ddim_alone() -> None:
+    model = small_model()
+    titles = [widgets.sampler_frame(model, name, 5, 0.5).axes[0].get_title() for name in widgets.SOLVERS]
+    assert [title.split(", ")[-1] for title in titles] == ["5 evaluations", "8 evaluations", "5 evaluations"]
+    for name in widgets.SOLVERS:
+        still, stirred = (picture(widgets.sampler_frame(model, name, 3, eta))[30:] for eta in (0.0, 1.0))
+        assert np.array_equal(still, stirred) == (name != "DDIM")
+
+
 SAMPLES = {gamma: torch.linspace(-1, 1, 8 * 784).reshape(8, 1, 28, 28) * gamma / 5 for gamma in (1.0, 2.0, 5.0)}
 MEASURED = {
     gamma: {n: metrics.Result(gamma + 100 / n, 0.1, 50 / n, 0.01) for n in (100, 200, 500)} for gamma in SAMPLES
@@ -104,6 +113,7 @@ def ramp(*corners: int) -> torch.Tensor:
 PRESETS = {"bar": ramp(4, 12, 24, 16), "block": ramp(2, 2, 12, 20)}
 EXPLORERS = {
     "guidance": lambda: widgets.guidance_explorer(small_model()),
+    "sampler": lambda: widgets.sampler_explorer(small_model()),
     "drawing": lambda: widgets.drawing_explorer(Halve(), DigitClassifier().eval(), PRESETS),
 }
 

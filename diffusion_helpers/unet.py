@@ -33,9 +33,9 @@ def label_weights(y: Tensor, classes: int) -> Tensor:
     return F.one_hot(y.long(), classes + 1)[:, :classes].float()
 
 
-def _check_28(x: Tensor, channels: int) -> None:
-    if x.ndim != 4 or x.shape[1:] != (channels, 28, 28):
-        raise ValueError(f"images of shape {tuple(x.shape)}: expected (B, {channels}, 28, 28)")
+def _check_shape(x: Tensor, shape: tuple[int, int, int]) -> None:
+    if x.ndim != 4 or x.shape[1:] != shape:
+        raise ValueError(f"images of shape {tuple(x.shape)}: expected (B, {', '.join(map(str, shape))})")
 
 
 def _check_multiple(x: Tensor, channels: int, multiple: int) -> None:
@@ -120,7 +120,7 @@ class CourseUNet(nn.Module):
         self.c1, self.c2 = (FCBlock(classes, 2 * D), FCBlock(classes, D)) if classes else (None, None)
 
     def forward(self, x: Tensor, t: Tensor | None = None, y: Tensor | None = None) -> Tensor:
-        _check_28(x, self.channels)
+        _check_shape(x, (self.channels, 28, 28))
         _check_conditions(x, t, y, self.time, self.classes)
         t = None if t is None else t[:, None]  # (B, 1)
         y = None if y is None else label_weights(y, self.classes).to(x.dtype)  # (B, classes)
@@ -284,32 +284,34 @@ class ResidualUNet(nn.Module):
         return attend(block(h, embedding))
 
 
-class DigitClassifier(nn.Module):
-    """A small convolutional classifier: images (B, 1, 28, 28) in [-1, 1] to logits (B, classes).
+class Classifier(nn.Module):
+    """A small convolutional classifier: images (B, channels, size, size) in [-1, 1] to logits (B, classes).
 
     ``features`` gives the 128 numbers before the last layer: the space in which the metrics compare
     sets of images. Raises ValueError for images of another shape.
     """
 
-    def __init__(self, classes: int = 10, width: int = 32):
+    def __init__(self, classes: int = 10, width: int = 32, channels: int = 1, size: int = 28):
         super().__init__()
+        self.shape = (channels, size, size)
+        side = math.ceil(size // 4 / 2)  # 4 of 28
         self.body = nn.Sequential(
-            ConvBlock(1, width),
-            nn.MaxPool2d(2),  # (B, width, 14, 14)
+            ConvBlock(channels, width),
+            nn.MaxPool2d(2),  # (B, width, size / 2, size / 2)
             ConvBlock(width, 2 * width),
-            nn.MaxPool2d(2),  # (B, 2 width, 7, 7)
-            Conv(2 * width, 4 * width, stride=2),  # (B, 4 width, 4, 4)
+            nn.MaxPool2d(2),  # (B, 2 width, size / 4, size / 4)
+            Conv(2 * width, 4 * width, stride=2),  # (B, 4 width, side, side)
             nn.Flatten(),
             nn.Dropout(0.3),
-            nn.Linear(64 * width, 128),
+            nn.Linear(4 * width * side**2, 128),
             nn.BatchNorm1d(128),
             nn.GELU(),
         )
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(128, classes))
 
     def features(self, x: Tensor) -> Tensor:
-        """The 128 features of each image: (B, 1, 28, 28) in [-1, 1] to (B, 128)."""
-        _check_28(x, 1)
+        """The 128 features of each image: (B, channels, size, size) in [-1, 1] to (B, 128)."""
+        _check_shape(x, self.shape)
         return self.body(x)
 
     def forward(self, x: Tensor) -> Tensor:

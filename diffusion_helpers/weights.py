@@ -17,10 +17,11 @@ from torch import nn
 
 from . import schedules
 from .denoise import Denoiser
-from .unet import CourseUNet, DigitClassifier, ResidualUNet
+from .unet import Classifier, CourseUNet, ResidualUNet
 
 SHIPPED = Path(__file__).parent / "shipped"
-_NETWORKS = {network.__name__: network for network in (CourseUNet, ResidualUNet, DigitClassifier)}
+_NETWORKS = {network.__name__: network for network in (CourseUNet, ResidualUNet, Classifier)}
+_NETWORKS["DigitClassifier"] = Classifier  # as files made before it took anything but digits call it
 _SCHEDULES = {"linear_beta": schedules.linear_beta, "cosine": schedules.cosine, "flow": schedules.flow}
 
 

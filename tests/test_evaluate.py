@@ -28,7 +28,7 @@ PLAIN = {
     "kind": "eps",
     "schedule": {"name": "linear_beta", "T": 20},
 }
-CLASSIFIER = {"network": "DigitClassifier", "config": {"width": 1}}
+CLASSIFIER = {"network": "Classifier", "config": {"width": 1}}
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +177,7 @@ def test_mixed_precision_is_on_the_record(folder):
 
 
 def test_what_cannot_be_evaluated_is_refused(folder):
-    with pytest.raises(ValueError, match="is a DigitClassifier: expected a diffusion model"):
+    with pytest.raises(ValueError, match="is a Classifier: expected a diffusion model"):
         report(folder, "classifier")
     with pytest.raises(ValueError, match="is a Denoiser: expected a classifier"):
         report(folder, features=folder / "guided.safetensors")

@@ -11,7 +11,7 @@ import torch
 
 from diffusion_helpers import metrics, weights
 from diffusion_helpers.metrics import Features
-from diffusion_helpers.unet import DigitClassifier
+from diffusion_helpers.unet import Classifier
 
 D = 8
 
@@ -24,7 +24,7 @@ def seed():
 @pytest.fixture(scope="module")
 def net():
     torch.manual_seed(0)
-    return DigitClassifier(width=2).eval()
+    return Classifier(width=2).eval()
 
 
 def normal(n, d=D):
@@ -248,7 +248,7 @@ def test_features_do_not_depend_on_the_batch_and_the_mode_is_given_back(net):
     net.train()
     found = metrics.extract(images, net, torch.arange(130) % 10)
     assert net.training
-    assert found.values.dtype == torch.float64 and found.network == "DigitClassifier" and len(found) == 130
+    assert found.values.dtype == torch.float64 and found.network == "Classifier" and len(found) == 130
     net.eval()
     assert torch.allclose(metrics.extract(images[:2], net).values, found.values[:2], atol=1e-5)
     assert torch.allclose(found.logits, net(images).double(), atol=1e-5)
@@ -257,7 +257,7 @@ def test_features_do_not_depend_on_the_batch_and_the_mode_is_given_back(net):
 
 
 def test_a_network_in_a_file_goes_by_the_name_on_its_card(net, tmp_path):
-    spec = {"network": "DigitClassifier", "config": {"width": 2}}
+    spec = {"network": "Classifier", "config": {"width": 2}}
     weights.save(net, tmp_path / "a.safetensors", {"name": "tiny", "spec": spec}, torch.float32)
     images = torch.rand(3, 1, 28, 28) * 2 - 1
     found = metrics.extract(images, tmp_path / "a.safetensors")

@@ -20,6 +20,8 @@ PARAMETERS = {
     "mnist-ddpm": 500_545,
     "mnist-guided": 506_817,
     "mnist-guided-residual": 1_805_892,
+    "fashion-classifier": 403_306,
+    "fashion-guided": 1_805_892,
 }
 
 
@@ -188,8 +190,8 @@ FIELDS = (
 @pytest.fixture
 def toy(monkeypatch):
     sets = {"train": digits(20), "test": digits(10)}
-    monkeypatch.setattr(data, "load", lambda name, split: sets[split])
-    monkeypatch.setattr(recipes, "ALL", 20)
+    monkeypatch.setattr(data, "load", lambda name, split: sets[split])  # whatever the name
+    monkeypatch.setattr(recipes, "ALL", {"mnist": 20, "fashion": 20})
     monkeypatch.setitem(RECIPES, "toy", TOY)
     return sets
 
@@ -234,3 +236,46 @@ def test_an_interrupted_run_goes_on_and_ends_where_the_whole_run_ends(toy, tmp_p
     assert resumed["held_out"] == whole["held_out"]
     pair = [weights.load(tmp_path / f"{name}.safetensors").state_dict() for name in ("whole", "part")]
     assert all(torch.equal(pair[0][key], pair[1][key]) for key in pair[0])
+
+
+def test_a_recipe_trains_on_its_own_data_and_the_card_says_which(toy, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(data, "load", lambda name, split: asked.append((name, split)) or toy[split])
+    monkeypatch.setitem(RECIPES, "toy", replace(TOY, data_set="fashion"))
+    card = recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
+    assert asked == [("fashion", "train"), ("fashion", "test")] and card["data"]["name"] == "fashion"
+
+
+@pytest.mark.parametrize("name", recipes.ALL)
+def test_a_part_of_the_data_never_makes_a_model(name, toy, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "toy", replace(TOY, data_set=name))
+    monkeypatch.setitem(recipes.ALL, name, 21)
+    with pytest.raises(ValueError, match=f"20 training images of {name}: expected 21"):
+        recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_recipe_names_its_data_and_the_classifier_for_it_is_a_recipe_too():
+    for name, recipe in RECIPES.items():
+        assert name.startswith(recipe.data_set) and f"{recipe.data_set}-classifier" in RECIPES
+        if recipe.labels:
+            assert len(data.classes(recipe.data_set)) == recipe.spec["config"].get("classes", 10)
+
+
+class Spy(nn.Module):
+    """Answers with zeros and keeps what it was given."""
+
+    classes = 0
+
+    def forward(self, x, t=None):
+        self.x = x
+        return torch.zeros(len(x), 10) if t is None else torch.zeros_like(x)
+
+
+def test_images_are_augmented_before_the_network_sees_them():
+    part, net = digits(4, pixel=0), Spy()
+    classifier_loss(net, lambda images: 255 - images)(part.images, part.labels)
+    assert torch.allclose(net.x, torch.ones(4, 1, 28, 28))
+    clean = lambda n: torch.full((n,), 0.01)  # noqa: E731
+    recipes.diffusion_loss(Denoiser(net, "flow", flow()), clean, lambda images: 255 - images)(part.images)
+    assert float(net.x.min()) > 0.9

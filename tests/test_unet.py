@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from diffusion_helpers.unet import (
     Attention,
+    Classifier,
     CourseUNet,
-    DigitClassifier,
     ResidualBlock,
     ResidualUNet,
     label_weights,
@@ -183,7 +183,7 @@ def test_time_features_are_points_on_circles_and_tell_all_thousand_times_apart()
 
 
 def test_the_classifier_reads_its_logits_off_128_features(x):
-    net = awake(DigitClassifier(width=4))
+    net = awake(Classifier(width=4))
     assert net(x).shape == (3, 10) and net.features(x).shape == (3, 128)
     assert torch.equal(net.head(net.features(x)), net(x))
 
@@ -223,8 +223,8 @@ def test_bad_input_is_named(net, given, named):
         (lambda: ResidualUNet((8, 16, 24))(X, T), "28x28 pixels: expected multiples of 8"),
         (lambda: ResidualUNet((104,), attention=(0,)), "104 channels for 3 attention heads"),
         (lambda: ResidualUNet((12,)), "12"),
-        (lambda: DigitClassifier(width=2)(torch.zeros(2, 1, 32, 32)), r"\(2, 1, 32, 32\)"),
-        (lambda: DigitClassifier(width=2).features(torch.zeros(2, 3, 28, 28)), r"\(2, 3, 28, 28\)"),
+        (lambda: Classifier(width=2)(torch.zeros(2, 1, 32, 32)), r"\(2, 1, 32, 32\)"),
+        (lambda: Classifier(width=2).features(torch.zeros(2, 3, 28, 28)), r"\(2, 3, 28, 28\)"),
     ],
 )
 def test_bad_input_to_one_network_is_named(call, named):

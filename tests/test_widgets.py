@@ -13,7 +13,7 @@ from torch import nn
 from diffusion_helpers import metrics, plots, samplers, schedules, widgets
 from diffusion_helpers.denoise import Denoised, Denoiser
 from diffusion_helpers.schedules import linear_beta
-from diffusion_helpers.unet import DigitClassifier, ResidualUNet
+from diffusion_helpers.unet import Classifier, ResidualUNet
 
 
 def picture(figure) -> np.ndarray:
@@ -115,9 +115,9 @@ IMAGES = {"high": ramp(2, 10, 16, 18), "wide": ramp(10, 2, 18, 26)}
 EXPLORERS = {
     "guidance": lambda: widgets.guidance_explorer(small_model()),
     "sampler": lambda: widgets.sampler_explorer(small_model()),
-    "drawing": lambda: widgets.drawing_explorer(Halve(), DigitClassifier().eval(), PRESETS),
-    "edit": lambda: widgets.edit_explorer(small_model(), DigitClassifier().eval(), PRESETS),
-    "fill": lambda: widgets.fill_explorer(small_model(), DigitClassifier().eval(), IMAGES, PRESETS),
+    "drawing": lambda: widgets.drawing_explorer(Halve(), Classifier().eval(), PRESETS),
+    "edit": lambda: widgets.edit_explorer(small_model(), Classifier().eval(), PRESETS),
+    "fill": lambda: widgets.fill_explorer(small_model(), Classifier().eval(), IMAGES, PRESETS),
 }
 
 

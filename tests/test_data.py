@@ -12,6 +12,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from PIL import Image
 
 from diffusion_helpers import data
 from diffusion_helpers.data import load, symmetric, unit
@@ -221,10 +222,10 @@ def test_a_download_that_was_cut_off_does_not_stand_in_the_way(write, cache):
 @pytest.mark.parametrize(
     "call, named",
     [
-        (lambda: load("imagenet", "train"), "'imagenet': expected one of fashion, mnist"),
-        (lambda: load("MNIST", "train"), "'MNIST': expected one of fashion, mnist"),
+        (lambda: load("imagenet", "train"), "'imagenet': expected one of cells, fashion, mnist"),
+        (lambda: load("MNIST", "train"), "'MNIST': expected one of cells, fashion, mnist"),
         (lambda: load("mnist", "validation"), "'validation': expected 'train' or 'test'"),
-        (lambda: data.classes("imagenet"), "'imagenet': expected one of fashion, mnist"),
+        (lambda: data.classes("imagenet"), "'imagenet': expected one of cells, fashion, mnist"),
         (lambda: data.turn(torch.zeros(2, 1, 4, 5)), "4x5 pixels: expected squares"),
         (lambda: load("mnist", "test").first(0), r"first\(0\): expected 1 to 1000"),
         (lambda: load("mnist", "test").first(1001), r"first\(1001\): expected 1 to 1000"),
@@ -291,6 +292,138 @@ def test_flips_and_turns_come_from_the_global_generator():
         assert not torch.equal(first, change(images))
         torch.manual_seed(0)
         assert torch.equal(first, change(images))
+
+
+def test_balanced_repeats_the_rare_classes_until_all_are_as_frequent():
+    labels = torch.tensor([0, 2, 0, 0, 1, 0, 2])  # 4, 1, 2
+    found = data.Images(torch.arange(7)[:, None, None, None].byte(), labels, "local").balanced()
+    assert found.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 and found.source == "local"
+    assert found.images.flatten().tolist() == [0, 2, 3, 5, 4, 4, 4, 4, 1, 6, 1, 6]
+
+
+# ---- pictures in folders
+
+
+def paint(path, colour, size=(40, 30), mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path, **options)
+    return path
+
+
+def middle(found, i=0):
+    """The colour in the middle of an image."""
+    return found.images[i, :, found.images.shape[2] // 2, found.images.shape[3] // 2].tolist()
+
+
+def test_folders_are_classes_in_the_order_of_their_names(tmp_path, capsys):
+    paint(tmp_path / "zebra" / "1.png", (0, 0, 255))
+    for i, size in enumerate([(40, 30), (8, 100), (7, 7)]):
+        paint(tmp_path / "ant" / f"{i}.PNG", (255, 0, 0), size)
+    found = data.from_folder(tmp_path, 16)
+    assert found.images.shape == (4, 3, 16, 16) and found.images.dtype == torch.uint8
+    assert found.labels.tolist() == [0, 0, 0, 1] and found.labels.dtype == torch.int64
+    assert data.folder_classes(tmp_path) == ("ant", "zebra") and found.source == str(tmp_path)
+    assert [middle(found, i) for i in range(4)] == [[255, 0, 0]] * 3 + [[0, 0, 255]]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_layout_of_tinyimagenet_is_read(tmp_path):
+    for name in ("n01443537", "n01629819"):
+        paint(tmp_path / name / "images" / f"{name}_0.JPEG", (10, 200, 30), (64, 64))
+        (tmp_path / name / f"{name}_boxes.txt").write_text("0 0 1 1")
+    found = data.from_folder(tmp_path, 64)
+    assert found.labels.tolist() == [0, 1] and data.folder_classes(tmp_path) == ("n01443537", "n01629819")
+
+
+def test_a_folder_without_folders_is_one_class_even_of_one_picture(tmp_path):
+    paint(tmp_path / "only.jpg", (0, 0, 0))
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "._only.jpg").write_bytes(b"?")
+    found = data.from_folder(tmp_path, 8)
+    assert found.images.shape == (1, 3, 8, 8) and found.labels.tolist() == [0]
+
+
+def test_a_picture_is_cropped_at_its_centre_and_not_stretched(tmp_path):
+    wide = Image.new("RGB", (90, 30), "red")
+    wide.paste("blue", (30, 0, 60, 30))
+    wide.save(tmp_path / "wide.png")
+    wide.rotate(90, expand=True).save(tmp_path / "tall.png")
+    for size in (10, 30, 60):  # smaller, as large, larger
+        found = data.from_folder(tmp_path, size)
+        assert bool((found.images[:, 2, 2:-2, 2:-2] == 255).all()) and bool((found.images[:, 0, 2:-2, 2:-2] == 0).all())
+
+
+MODES = {
+    "grey": (lambda path: paint(path, 77, mode="L"), [77, 77, 77]),
+    "16 bits of grey": (lambda path: paint(path, 77 * 257, mode="I;16"), [77, 77, 77]),
+    "palette": (lambda path: Image.new("RGB", (9, 9), (10, 20, 30)).quantize().save(path), [10, 20, 30]),
+    "RGBA, opaque": (lambda path: paint(path, (10, 20, 30, 255), mode="RGBA"), [10, 20, 30]),
+    "RGBA, half": (lambda path: paint(path, (255, 0, 0, 128), mode="RGBA"), [255, 127, 127]),
+    "RGBA, clear": (lambda path: paint(path, (255, 0, 0, 0), mode="RGBA"), [255, 255, 255]),
+    "grey with alpha": (lambda path: paint(path, (0, 0), mode="LA"), [255, 255, 255]),
+    "a transparent colour": (lambda path: paint(path, (1, 2, 3), transparency=(1, 2, 3)), [255, 255, 255]),
+    "black and white": (lambda path: paint(path, 1, mode="1"), [255, 255, 255]),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_kind_of_picture_becomes_rgb_on_white(mode, tmp_path):
+    save, colour = MODES[mode]
+    save(tmp_path / "picture.png")
+    assert middle(data.from_folder(tmp_path, 8)) == colour
+
+
+def test_the_turn_of_a_camera_is_undone(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    picture = Image.new("RGB", (32, 32), "black")
+    picture.paste("white", (0, 0, 32, 16))  # white above
+    picture.save(tmp_path / "turned.png", exif=exif)
+    shown = data.from_folder(tmp_path, 32).images[0, 0]
+    assert bool((shown[:, 18:] == 255).all()) and bool((shown[:, :14] == 0).all())
+
+
+def test_what_cannot_be_read_is_named_counted_and_left_out(tmp_path, capsys):
+    good = paint(tmp_path / "a" / "good.png", (0, 255, 0))
+    photo = paint(tmp_path / "b" / "photo.jpg", (9, 9, 9), (200, 200)).read_bytes()
+    (tmp_path / "a" / "cut.jpg").write_bytes(photo[:-200])
+    (tmp_path / "a" / "cut.png").write_bytes(good.read_bytes()[:60])
+    (tmp_path / "b" / "empty.jpg").write_bytes(b"")
+    (tmp_path / "b" / "text.png").write_text("no picture")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "program.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    found = data.from_folder(tmp_path, 8)
+    assert found.labels.tolist() == [0, 1] and data.folder_classes(tmp_path) == ("a", "b", "c")
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "5 of 7 pictures cannot be read" in err
+    for name in ("cut.jpg", "cut.png", "empty.jpg", "text.png", "program.png"):
+        assert name in err
+
+
+def unreadable(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"?")
+    return data.from_folder(tmp_path, 8)
+
+
+def beside(tmp_path):
+    paint(tmp_path / "loose.png", 0)
+    paint(tmp_path / "cats" / "1.png", 0)
+    return data.from_folder(tmp_path, 8)
+
+
+@pytest.mark.parametrize(
+    "call, named",
+    [
+        (lambda path: data.from_folder(path / "nowhere", 8), "nowhere: expected a folder that exists"),
+        (lambda path: data.from_folder(path, 8), "no picture that can be read"),
+        (lambda path: data.from_folder(path, 0), "size = 0: expected at least 1"),
+        (unreadable, "no picture that can be read"),
+        (beside, "loose.png lies beside the folder cats"),
+    ],
+)
+def test_a_folder_that_makes_no_set_is_refused(call, named, tmp_path):
+    with pytest.raises(ValueError, match=named):
+        call(tmp_path)
 
 
 FOLDER = os.environ.get("DIFFUSION_DATA")

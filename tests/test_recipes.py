@@ -22,6 +22,8 @@ PARAMETERS = {
     "mnist-guided-residual": 1_805_892,
     "fashion-classifier": 403_306,
     "fashion-guided": 1_805_892,
+    "cells-classifier": 560_531,
+    "cells-guided": 2_031_116,
 }
 
 
@@ -69,6 +71,8 @@ def test_every_recipe_builds_a_network_of_the_known_size(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_loss_of_every_recipe_is_finite_and_its_figures_come_with_n(name):
     recipe, part = RECIPES[name], digits(12)
+    if recipe.data_set == "cells":
+        part = data.Images(torch.randint(0, 256, (12, 3, 64, 64)).byte(), torch.arange(12) % 3, "local")
     model = weights.build(recipe.spec)
     given = (part.images, part.labels) if recipe.labels else (part.images,)
     assert bool(recipe.loss(model)(*given).isfinite())
@@ -119,8 +123,10 @@ def test_the_held_out_figure_of_a_guided_model_is_with_the_true_labels():
     assert torch.equal(model.net.y, part.labels)
 
 
-def test_accuracy_is_the_share_of_right_names():
-    assert classifier_held_out(names(torch.full((20,), 3)), digits(20)) == {"accuracy": 0.1, "N": 20}
+def test_accuracy_is_the_share_of_right_names_and_balanced_accuracy_its_mean_over_classes():
+    part = data.Images(digits(20).images, torch.tensor([3] * 15 + [0] * 4 + [7]), "local")
+    figures = classifier_held_out(names(torch.full((20,), 3)), part)
+    assert figures == {"accuracy": 0.75, "balanced_accuracy": pytest.approx(1 / 3), "N": 20}
 
 
 def test_moving_the_digits_leaves_labels_and_images_as_they_were():
@@ -191,7 +197,7 @@ FIELDS = (
 def toy(monkeypatch):
     sets = {"train": digits(20), "test": digits(10)}
     monkeypatch.setattr(data, "load", lambda name, split: sets[split])  # whatever the name
-    monkeypatch.setattr(recipes, "ALL", {"mnist": 20, "fashion": 20})
+    monkeypatch.setattr(recipes, "ALL", dict.fromkeys(recipes.ALL, 20))
     monkeypatch.setitem(RECIPES, "toy", TOY)
     return sets
 
@@ -260,6 +266,21 @@ def test_every_recipe_names_its_data_and_the_classifier_for_it_is_a_recipe_too()
         assert name.startswith(recipe.data_set) and f"{recipe.data_set}-classifier" in RECIPES
         if recipe.labels:
             assert len(data.classes(recipe.data_set)) == recipe.spec["config"].get("classes", 10)
+
+
+def test_a_balanced_recipe_sees_each_class_as_often_and_the_card_has_the_true_number(toy, tmp_path, monkeypatch):
+    labels = torch.tensor([0] * 12 + [1] * 8)
+    monkeypatch.setitem(toy, "train", data.Images(digits(20).images, labels, "local"))
+    seen = []
+
+    def spy(net):
+        loss = recipes.one_step_loss(net)
+        return lambda images, labels: seen.append(labels) or loss(images)
+
+    monkeypatch.setitem(RECIPES, "toy", replace(TOY, loss=spy, labels=True, balanced=True))
+    card = recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
+    assert torch.cat(seen).bincount().tolist() == [24, 24]  # two epochs of 12 and 12, in batches of 8
+    assert (card["data"]["N"], card["images_seen"]) == (20, 48)
 
 
 class Spy(nn.Module):

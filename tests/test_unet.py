@@ -85,6 +85,21 @@ def test_the_residual_network_keeps_the_shape_and_starts_at_exactly_zero(widths,
     assert awake(net)(torch.randn(2, *size), torch.rand(2)).abs().min() > 0
 
 
+@pytest.mark.parametrize("patch, attention", [(1, (2, 3)), (2, (1, 2))])
+def test_four_levels_of_64x64_colours_attend_at_16_and_8_pixels(patch, attention):
+    net = awake(ResidualUNet((8, 8, 16, 16), 1, attention, patch, classes=3, channels=3, dropout=0.1))
+    sides = []
+    for module in net.modules():
+        if isinstance(module, Attention):
+            module.register_forward_hook(lambda module, given, out: sides.append(given[0].shape[2]))
+    x = torch.randn(2, 3, 64, 64)
+    assert net(x, torch.rand(2), torch.tensor([0, 3])).shape == x.shape
+    assert set(sides) == {16, 8}
+    y = torch.zeros(2).long()
+    t = torch.rand(2)
+    assert same(net(x, t, y), net(x, t, y)) and not same(net.train()(x, t, y), net(x, t, y))  # dropout acts in training
+
+
 @pytest.mark.parametrize("blocks, attention", [(1, ()), (2, (0, 1)), (3, (1,))])
 def test_the_residual_network_takes_any_number_of_blocks_and_attending_levels(blocks, attention):
     net = awake(ResidualUNet(widths=(8, 16), blocks=blocks, attention=attention))
@@ -182,6 +197,12 @@ def test_time_features_are_points_on_circles_and_tell_all_thousand_times_apart()
     assert float(torch.pdist(features).min()) > 0.1
 
 
+@pytest.mark.parametrize("channels, size", [(1, 28), (3, 64), (1, 32), (3, 50)])
+def test_the_classifier_takes_any_channels_and_size(channels, size):
+    net, x = awake(Classifier(classes=3, width=2, channels=channels, size=size)), torch.randn(2, channels, size, size)
+    assert net.features(x).shape == (2, 128) and net(x).shape == (2, 3)
+
+
 def test_the_classifier_reads_its_logits_off_128_features(x):
     net = awake(Classifier(width=4))
     assert net(x).shape == (3, 10) and net.features(x).shape == (3, 128)
@@ -224,6 +245,7 @@ def test_bad_input_is_named(net, given, named):
         (lambda: ResidualUNet((104,), attention=(0,)), "104 channels for 3 attention heads"),
         (lambda: ResidualUNet((12,)), "12"),
         (lambda: Classifier(width=2)(torch.zeros(2, 1, 32, 32)), r"\(2, 1, 32, 32\)"),
+        (lambda: Classifier(channels=3, size=64)(torch.zeros(2, 3, 28, 28)), r"expected \(B, 3, 64, 64\)"),
         (lambda: Classifier(width=2).features(torch.zeros(2, 3, 28, 28)), r"\(2, 3, 28, 28\)"),
     ],
 )

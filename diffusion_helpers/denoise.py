@@ -112,11 +112,20 @@ class Denoiser(nn.Module):
             prediction = self._predict(x, level, y)
         return Denoised(x, to_x0(self.kind, prediction, x, level), level)
 
-    def loss(self, x0: Tensor, y: Tensor | None = None, t: Tensor | None = None, drop: float = 0.1) -> Tensor:
-        """Mean squared error of the prediction at random levels: a scalar.
+    def loss(
+        self,
+        x0: Tensor,
+        y: Tensor | None = None,
+        t: Tensor | None = None,
+        drop: float = 0.1,
+        distance: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
+    ) -> Tensor:
+        """Mean squared error of the prediction at random levels, or another ``distance`` to its target: a scalar.
 
         x0 (B, C, H, W) in [-1, 1]; t (B,) training times, drawn from the schedule if not given;
-        each label is replaced by the null label with probability ``drop``.
+        each label is replaced by the null label with probability ``drop``. F.l1_loss and F.huber_loss are distances
+        too. Of these the squared error alone is least at the mean of the target, which the samplers
+        take the prediction for; the absolute error is least at its median.
         Sources: Ho et al. 2020, equation 14; label dropping from Ho and Salimans 2022
         (arXiv:2207.12598), algorithm 1.
         """
@@ -127,4 +136,4 @@ class Denoiser(nn.Module):
             y = torch.where(torch.rand(len(y), device=y.device) < drop, self.classes, y)
         eps = torch.randn_like(x0)
         prediction = self._predict(noise(x0, level, eps), level, y)
-        return F.mse_loss(prediction, target(self.kind, x0, eps, level))
+        return distance(prediction, target(self.kind, x0, eps, level))

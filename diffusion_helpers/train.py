@@ -96,6 +96,7 @@ def fit(
     clip: float = 1.0,
     seed: int = 0,
     autocast: torch.dtype | None = None,
+    accumulate: int = 1,
     checkpoint: str | Path | None = None,
     bar: bool = True,
 ) -> Iterator[Step]:
@@ -105,6 +106,9 @@ def fit(
     random subset, each epoch visits every image at most once (an incomplete last batch is left out).
     lr is multiplied by ``decay(progress)``, progress in [0, 1); gradients are clipped to norm ``clip``;
     ``ema`` is the decay of the averaged weights; ``autocast`` a dtype for mixed precision, if any.
+    A batch is worked through in ``accumulate`` equal parts, one after another, which takes as much less memory.
+    The update is that of the whole batch, for a loss that is a mean and draws no random numbers (parts draw others)
+    and a network without BatchNorm (which would see the parts).
 
     When the loop ends, breaks or is interrupted, ``model`` holds the averaged weights, in eval mode.
     With a ``checkpoint`` path the state is written there every minute and on leaving, unless a step
@@ -113,14 +117,14 @@ def fit(
     The loop body may draw random numbers or use the model: training keeps its own random state.
 
     Raises ValueError for data of unequal lengths or fewer images than ``batch``, for numbers that
-    are not positive, for a loss that is not finite, and for a checkpoint of another run.
+    are not positive, for a ``batch`` that ``accumulate`` does not divide, for a loss that is not finite, and for a checkpoint of another run.
     """
     if isinstance(data, Tensor):
         raise ValueError(f"data is one tensor of shape {tuple(data.shape)}: expected a tuple, such as (images,)")
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError("no weight of the model requires a gradient: expected some (model.requires_grad_(True))")
     N = len(data[0])
-    for name, value in {"epochs": epochs, "batch": batch, "lr": lr, "clip": clip}.items():
+    for name, value in {"epochs": epochs, "batch": batch, "lr": lr, "clip": clip, "accumulate": accumulate}.items():
         if not value > 0:
             raise ValueError(f"{name} = {value}: expected a positive number")
     if not 0 <= ema < 1:
@@ -129,10 +133,31 @@ def fit(
         raise ValueError(f"data of lengths {[len(part) for part in data]}: expected equal lengths")
     if batch > N:
         raise ValueError(f"batch = {batch}: expected at most the number of images, {N}")
-    return _fit(model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, seed, autocast, checkpoint, bar)
+    if batch % accumulate:
+        raise ValueError(f"batch = {batch} in {accumulate} parts: expected a multiple of accumulate")
+    return _fit(
+        model,
+        loss,
+        data,
+        N,
+        epochs,
+        batch,
+        lr,
+        decay,
+        optimizer,
+        ema,
+        clip,
+        seed,
+        autocast,
+        accumulate,
+        checkpoint,
+        bar,
+    )
 
 
-def _fit(model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, seed, autocast, checkpoint, bar):
+def _fit(
+    model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, seed, autocast, accumulate, checkpoint, bar
+):
     from tqdm.auto import tqdm
 
     device = data[0].device
@@ -146,6 +171,7 @@ def _fit(model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, s
     run = {"images": N, "epochs": epochs, "batch": batch, "lr": lr, "seed": seed, "ema": ema, "clip": clip}
     named = {"optimizer": optimizer, "decay": decay, "autocast": autocast, "device": device.type}
     run |= {key: getattr(value, "__name__", str(value)) for key, value in named.items()}
+    run |= {"accumulate": accumulate} if accumulate > 1 else {}  # older checkpoints, without it, stay good
     path = None if checkpoint is None else Path(checkpoint)
     done = _restore(path, run, model, average, optim, random) if path is not None and path.exists() else 0
     saved = time.monotonic()
@@ -162,15 +188,17 @@ def _fit(model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, s
                 for group in optim.param_groups:
                     group["lr"] = rate
                 model.train()
-                with random, torch.autocast(device.type, autocast, enabled=autocast is not None):
-                    value = loss(*(part[picked] for part in data))
-                shown = value.item()
+                optim.zero_grad()
+                shown = 0.0
+                for share in picked.split(batch // accumulate):
+                    with random, torch.autocast(device.type, autocast, enabled=autocast is not None):
+                        value = loss(*(part[share] for part in data)) / accumulate
+                    value.backward()
+                    shown += value.item()
                 if not math.isfinite(shown):
                     raise ValueError(
                         f"loss {shown} at step {done + 1}: expected a finite number (is lr = {lr} too high?)"
                     )
-                optim.zero_grad()
-                value.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
                 optim.step()
                 average.update_parameters(model)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from diffusion_helpers.denoise import KINDS, Denoised, Denoiser, evaluating, target, to_x0
 from diffusion_helpers.schedules import cosine, flow, linear_beta, noise
@@ -169,6 +170,20 @@ def test_the_modes_come_back_after_an_error_too():
         assert not net.norm.training
         raise RuntimeError("stop")
     assert net.training and net.norm.training and not net.frozen.training
+
+
+@pytest.mark.parametrize("distance, mean", [(F.mse_loss, 2.25), (F.l1_loss, 1.5), (F.huber_loss, 1.0)])
+def test_the_distance_between_prediction_and_target_can_be_chosen(distance, mean):
+    """The target is x0 = 1.5, the prediction 0; Huber's is |d| - 1/2 above 1."""
+
+    class Zero(nn.Module):
+        def forward(self, x, t):
+            return torch.zeros_like(x)
+
+    x0, denoiser = torch.full((4, 1, 3, 3), 1.5), Denoiser(Zero(), "x0", flow())
+    assert float(denoiser.loss(x0, distance=distance)) == pytest.approx(mean)
+    if distance is F.mse_loss:
+        assert float(denoiser.loss(x0)) == pytest.approx(mean)  # what it is if none is chosen
 
 
 @pytest.mark.parametrize("digit", [0, 7])

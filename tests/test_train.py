@@ -283,6 +283,42 @@ def test_training_goes_on_in_a_thread_where_there_is_no_ctrl_c(whole):
         assert pool.submit(lambda: [step.loss for step in steps_of(fresh())]).result() == [loss for loss, _ in whole]
 
 
+@pytest.mark.parametrize("parts", [2, 3, 6])
+def test_a_batch_in_parts_gives_the_update_of_the_whole(parts):
+    """Up to rounding, which Adam would blow up where a gradient is nearly 0; so SGD."""
+
+    def weights_after(accumulate):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(3, 8), nn.GELU(), nn.Linear(8, 1)).double()
+        sizes = []
+
+        def loss(x, y):
+            sizes.append(len(x))
+            return F.mse_loss(net(x), y)
+
+        data = tuple(part.double() for part in DATA)
+        steps = list(steps_of(net, loss, data, accumulate=accumulate, optimizer=torch.optim.SGD, clip=0.1))
+        assert set(sizes) == {BATCH // accumulate} and len(steps) == STEPS
+        return torch.cat([p.flatten() for p in net.parameters()]), torch.tensor([step.loss for step in steps])
+
+    whole, in_parts = weights_after(1), weights_after(parts)
+    assert torch.allclose(whole[0], in_parts[0], rtol=1e-9, atol=1e-12)
+    assert torch.allclose(whole[1], in_parts[1], rtol=1e-6)
+
+
+def test_a_run_in_parts_resumes_exactly_and_older_checkpoints_stay_good(tmp_path):
+    whole = [step.loss for step in steps_of(fresh(), accumulate=2)]
+    first = steps_of(fresh(), accumulate=2, checkpoint=tmp_path / "parts")
+    begun = [next(first).loss for _ in range(5)]
+    first.close()
+    assert begun + [step.loss for step in steps_of(fresh(), accumulate=2, checkpoint=tmp_path / "parts")] == whole
+    with pytest.raises(ValueError, match='"accumulate": 2'):
+        next(steps_of(fresh(), checkpoint=tmp_path / "parts"))
+    next(steps_of(fresh(), checkpoint=tmp_path / "whole"))
+    with safetensors.safe_open(tmp_path / "whole", "pt") as file:
+        assert "accumulate" not in file.metadata()["run"]
+
+
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_autocast_reaches_the_loss_and_leaves_the_weights_in_float32(dtype):
     net, seen = fresh(), set()
@@ -309,6 +345,8 @@ def test_autocast_reaches_the_loss_and_leaves_the_weights_in_float32(dtype):
         ({"ema": 1.0}, "1.0: expected 0 <= ema < 1"),
         ({"ema": -0.1}, "-0.1: expected 0 <= ema < 1"),
         ({"batch": N + 1}, f"batch = {N + 1}: expected at most the number of images, {N}"),
+        ({"accumulate": 0}, "accumulate = 0"),
+        ({"accumulate": 4}, "batch = 6 in 4 parts: expected a multiple"),
         ({"data": (DATA[0], DATA[1][:7])}, r"\[20, 7\]: expected equal lengths"),
     ],
 )

@@ -120,14 +120,15 @@ def evaluate(
     steps: int = 20,
     gamma: float | None = None,
     seed: int = 0,
-    features: str | Path = "mnist-classifier",
+    features: str | Path | None = None,
     cache: Path | None = None,
     bfloat16: bool = False,
     spacing: str = "uniform",
 ) -> dict:
     """The report on a shipped model, or on the model in a file, as a dictionary that JSON can hold.
 
-    ``features`` is a classifier by name or file, or torch-fidelity's Inception weights (.pth). ``cache`` keeps the
+    ``features`` is a classifier by name or file, or torch-fidelity's Inception weights (.pth); if not given, the shipped
+    classifier of the data the model was trained on. ``cache`` keeps the
     samples, and they are read from there when they are of this very model and recipe.
     Raises ValueError for what is not a diffusion model, images that the features do not fit, and whatever
     ``generate`` and ``metrics.report`` do not take.
@@ -142,10 +143,13 @@ def evaluate(
     if source is None:
         raise ValueError(f"the card of {name} does not name its data: expected a card such as recipes.run writes")
     train, test = data.load(source, "train"), data.load(source, "test")
-    most = min(len(train.images), len(test.images))
+    network, seen_by = _feature_network(features or f"{source}-classifier", device)
+    most, alike = min(len(train.images), len(test.images)), ""
+    if model.classes and not isinstance(network, metrics.Inception):
+        rarest = min(int(part.labels.bincount(minlength=model.classes).min()) for part in (train, test))
+        most, alike = min(most, model.classes * rarest), " of each class"
     if not 12 <= samples <= most:  # as metrics.report would say, but before the work
-        raise ValueError(f"{samples} samples: expected 12 to {most}, since a floor needs as many real images")
-    network, seen_by = _feature_network(features, device)
+        raise ValueError(f"{samples} samples: expected 12 to {most}, since a floor needs as many real images{alike}")
     recipe = {
         "model": card.get("name", str(name)),
         "weights": _checksum(model),
@@ -202,8 +206,8 @@ def _measure(
 ) -> dict[str, metrics.Result]:
     """``metrics.report`` on uint8 images, with five sets of training images for the floors."""
     n, generator = len(images), torch.Generator().manual_seed(0)
-    # Six times as many, since the rarest class must suffice for five sets with as many of each.
-    picked = torch.randperm(len(train.images), generator=generator)[: 6 * n]
+    # Six times as many, since the rarest class must suffice for five sets with as many of each; of blood cells, all.
+    picked = torch.randperm(len(train.images), generator=generator)[: max(6 * n, 5000)]
     unseen = test.images[torch.randperm(len(test.images), generator=generator)[:n]]
     if isinstance(network, metrics.Inception):
         labels = None  # it knows other classes
@@ -352,7 +356,7 @@ def main() -> None:
     parser.add_argument("--spacing", default="uniform", help="uniform, log_snr or karras (default: uniform)")
     parser.add_argument("--gamma", type=float, help="guidance, 1 + w (default: 1, the labels as they are)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--features", default="mnist-classifier", help="a classifier, or Inception weights (.pth)")
+    parser.add_argument("--features", help="a classifier, or Inception weights (.pth) (default: that of the data)")
     parser.add_argument("--cache", type=Path, help="a .safetensors file that keeps the samples")
     parser.add_argument("--json", type=Path, help="where the report is written (default: a file in runs)")
     parser.add_argument("--bfloat16", action="store_true", help="mixed precision, on processors and GPUs that have it")

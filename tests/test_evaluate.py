@@ -193,6 +193,53 @@ def test_what_cannot_be_evaluated_is_refused(folder):
             report(folder, samples=samples)
 
 
+CELLS = {
+    "network": "ResidualUNet",
+    "config": {"widths": [8, 8], "attention": [], "classes": 3, "channels": 3},
+    "kind": "flow",
+    "schedule": {"name": "flow"},
+}
+
+
+@pytest.fixture
+def cells(tmp_path, monkeypatch):
+    """Colour images of 64x64, three classes of 60, 5 and 8 for each split, and a model of them with its classifier."""
+
+    def load(name, split):
+        assert name == "cells"
+        labels = torch.tensor([1] * 60 + [0] * 5 + [2] * 8)
+        generator = torch.Generator().manual_seed(len(split))
+        images = torch.randint(0, 256, (73, 3, 64, 64), generator=generator, dtype=torch.uint8)
+        return data.Images(images, labels, "made up")
+
+    monkeypatch.setattr(evaluate.data, "load", load)
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    classifier = {"network": "Classifier", "config": {"classes": 3, "width": 1, "channels": 3, "size": 64}}
+    for name, spec in {"cells-guided": CELLS, "cells-classifier": classifier}.items():
+        card = {"name": name, "spec": spec, "data": {"name": "cells"}}
+        weights.save(weights.build(spec), tmp_path / f"{name}.safetensors", card)
+
+
+def test_colour_images_of_another_size_are_seen_through_the_classifier_of_their_data(cells):
+    found = evaluate.evaluate("cells-guided", samples=15, steps=2, gamma=1.5)
+    assert found["features"]["network"] == "cells-classifier" and found["reference"]["data"] == "cells"
+    assert set(found["metrics"]) == set(evaluate.FORMATS)
+    assert found["metrics"]["inception_score"]["value"] <= 3
+
+
+def test_the_rarest_class_limits_the_number_of_samples(cells):
+    """Labels are balanced, so 15 samples have 5 of each label, and there are 5 real images of the rarest."""
+    with pytest.raises(
+        ValueError, match="16 samples: expected 12 to 15, since a floor needs as many real .* of each cl"
+    ):
+        evaluate.evaluate("cells-guided", samples=16, steps=2)
+
+
+def test_features_that_do_not_fit_the_images_are_refused(cells, folder):
+    with pytest.raises(ValueError, match=r"\(.*3, 64, 64\): expected \(B, 1, 28, 28\)"):
+        evaluate.evaluate("cells-guided", samples=15, steps=2, features=folder / "classifier.safetensors")
+
+
 # ---- the cache
 
 

@@ -13,7 +13,8 @@ from diffusion_helpers.weights import build, card, load, save
 
 SPECS = {
     "course": {"network": "CourseUNet", "config": {"D": 2}},
-    "classifier": {"network": "DigitClassifier", "config": {"width": 2}},
+    "classifier": {"network": "Classifier", "config": {"width": 2, "channels": 3, "size": 32}},
+    "older classifier": {"network": "DigitClassifier", "config": {"width": 2}},
     "ddpm": {
         "network": "CourseUNet",
         "config": {"D": 2, "time": True, "classes": 10},

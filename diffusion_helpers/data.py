@@ -95,11 +95,15 @@ class Images(NamedTuple):
         digest.update(self.labels.cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def balanced(self) -> Images:
-        """Every class as often as the most frequent one, its images repeated in turn, classes one after another."""
-        most = int(self.labels.bincount().max())
+    def balanced(self, fewest: bool = False) -> Images:
+        """Every class as often as the most frequent, its images repeated in turn; with ``fewest`` as often as the rarest.
+
+        The classes come one after another, the images of each in their order.
+        """
+        counts = self.labels.unique(return_counts=True)[1]
+        size = int(counts.min() if fewest else counts.max())
         members = [(self.labels == label).nonzero().flatten() for label in self.labels.unique()]
-        index = torch.cat([images[torch.arange(most) % len(images)] for images in members])
+        index = torch.cat([images[torch.arange(size) % len(images)] for images in members])
         return Images(self.images[index], self.labels[index], self.source)
 
     def to(self, device: torch.device | str) -> Images:

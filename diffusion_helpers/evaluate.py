@@ -128,7 +128,8 @@ def evaluate(
     """The report on a shipped model, or on the model in a file, as a dictionary that JSON can hold.
 
     ``features`` is a classifier by name or file, or torch-fidelity's Inception weights (.pth); if not given, the shipped
-    classifier of the data the model was trained on. ``cache`` keeps the
+    classifier of the data the model was trained on. Where a model learnt uneven classes as if they were even (see
+    ``recipes``), the reference is as many test images of each class as the rarest has. ``cache`` keeps the
     samples, and they are read from there when they are of this very model and recipe.
     Raises ValueError for what is not a diffusion model, images that the features do not fit, and whatever
     ``generate`` and ``metrics.report`` do not take.
@@ -143,6 +144,8 @@ def evaluate(
     if source is None:
         raise ValueError(f"the card of {name} does not name its data: expected a card such as recipes.run writes")
     train, test = data.load(source, "train"), data.load(source, "test")
+    if card["data"].get("balanced"):
+        test = test.balanced(fewest=True)  # what the model was to learn: the set itself has other shares
     network, seen_by = _feature_network(features or f"{source}-classifier", device)
     most, alike = min(len(train.images), len(test.images)), ""
     if model.classes and not isinstance(network, metrics.Inception):

@@ -302,6 +302,7 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
             "source": training.source,
             "N": len(training.images),
             "sha256": training.checksum,
+            "balanced": recipe.balanced,
         },
         "images_seen": recipe.fit["epochs"] * (len(images) // recipe.fit["batch"]) * recipe.fit["batch"],
         "seconds": round(seconds),

@@ -294,9 +294,12 @@ def test_flips_and_turns_come_from_the_global_generator():
         assert torch.equal(first, change(images))
 
 
-def test_balanced_repeats_the_rare_classes_until_all_are_as_frequent():
+def test_balanced_repeats_the_rare_classes_or_leaves_out_of_the_frequent():
     labels = torch.tensor([0, 2, 0, 0, 1, 0, 2])  # 4, 1, 2
-    found = data.Images(torch.arange(7)[:, None, None, None].byte(), labels, "local").balanced()
+    uneven = data.Images(torch.arange(7)[:, None, None, None].byte(), labels, "local")
+    fewest = uneven.balanced(fewest=True)
+    assert fewest.labels.tolist() == [0, 1, 2] and fewest.images.flatten().tolist() == [0, 4, 1]
+    found = uneven.balanced()
     assert found.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 and found.source == "local"
     assert found.images.flatten().tolist() == [0, 2, 3, 5, 4, 4, 4, 4, 1, 6, 1, 6]
 

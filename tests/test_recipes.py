@@ -212,6 +212,7 @@ def test_a_run_writes_a_model_whose_card_has_every_field(toy, tmp_path, capsys):
         "source": "local",
         "N": 20,
         "sha256": toy["train"].checksum,
+        "balanced": False,
     }
     assert (found["images_seen"], found["precision"]) == (2 * 2 * 8, "float32")
     assert found["held_out"] == one_step_held_out(weights.load(path), toy["test"])  # of the weights as shipped
@@ -280,7 +281,7 @@ def test_a_balanced_recipe_sees_each_class_as_often_and_the_card_has_the_true_nu
     monkeypatch.setitem(RECIPES, "toy", replace(TOY, loss=spy, labels=True, balanced=True))
     card = recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
     assert torch.cat(seen).bincount().tolist() == [24, 24]  # two epochs of 12 and 12, in batches of 8
-    assert (card["data"]["N"], card["images_seen"]) == (20, 48)
+    assert (card["data"]["N"], card["data"]["balanced"], card["images_seen"]) == (20, True, 48)
 
 
 class Spy(nn.Module):

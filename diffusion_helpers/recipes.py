@@ -236,7 +236,7 @@ RECIPES: dict[str, Recipe] = {
     "cells-guided": Recipe(
         spec={
             "network": "ResidualUNet",
-            "config": {"widths": [48, 64, 96], "attention": [1, 2], "classes": 3, "channels": 3, "dropout": 0.1},
+            "config": {"widths": [48, 64, 96, 96], "attention": [1, 2], "classes": 3, "channels": 3, "dropout": 0.1},
             "kind": "flow",
             "schedule": {"name": "flow"},
         },

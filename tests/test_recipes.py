@@ -23,7 +23,7 @@ PARAMETERS = {
     "fashion-classifier": 403_306,
     "fashion-guided": 1_805_892,
     "cells-classifier": 560_531,
-    "cells-guided": 2_031_116,
+    "cells-guided": 2_973_644,
 }
 
 

@@ -886,3 +886,89 @@ def view(function: Callable[..., Tensor]) -> None:
     if not _is(there, pixels):
         raise Mistake("The view mixes pixels with each other. Hint: each pixel must arrive somewhere as it is.")
     _say("The view only moves pixels about, and the way back leads to the same image.")
+
+
+# Notebook 09: beyond digits
+
+
+def huber(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Check ``function(prediction, target)``: the mean of Huber's loss, which turns straight at a difference of 1."""
+    prediction = torch.tensor([[0.5, -3.0], [2.0, 0.25], [0.0, -1.5]])
+    target = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 2.0]])
+    d = (prediction - target).abs()
+    found = _number(function(prediction.clone(), target.clone()), "the loss")
+    right = torch.where(d < 1, d.square() / 2, d - 0.5)
+    known = {
+        "This is the squared error. Hint: from a difference of 1 on, the loss is |d| − ½.": d.square().mean(),
+        "This is the absolute error. Hint: below a difference of 1, the loss is ½d².": d.mean(),
+        "This is half the squared error. Hint: from a difference of 1 on, the loss is |d| − ½.": d.square().mean() / 2,
+        "The ½ before d² is missing, so the two parts do not meet. Hint: ½d².": torch.where(
+            d < 1, d.square(), d - 0.5
+        ).mean(),
+        "The straight part lies too high, so the two parts do not meet. Hint: |d| − ½.": torch.where(
+            d < 1, d.square() / 2, d
+        ).mean(),
+        "The two parts are swapped. Hint: the parabola is for |d| < 1.": torch.where(
+            d < 1, d - 0.5, d.square() / 2
+        ).mean(),
+        "The sign of the difference counts here. Hint: take its absolute value first.": torch.where(
+            prediction - target < 1, d.square() / 2, (prediction - target) - 0.5
+        ).mean(),
+        "This is the sum. Hint: return the mean, so that the loss does not grow with the batch.": right.sum(),
+    }
+    for hint, wrong in known.items():
+        if _is(found, wrong):
+            raise Mistake(hint)
+    if not _is(found, right.mean()):
+        raise Mistake(f"For differences {d.flatten().tolist()} you return {found:.4f}, expected {right.mean():.4f}.")
+    _say("The loss is a parabola near 0 and straight further out, and the two parts meet.")
+
+
+def ema_step(function: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+    """Check ``function(average, weight, decay)``: the running average after one update."""
+    average, weight, decay = torch.tensor([1.0, -2.0, 0.5]), torch.tensor([3.0, 1.0, -0.5]), 0.9
+    found = _tensor(function(average.clone(), weight.clone(), decay), average.shape, "the average")
+    known = {
+        "The two factors are swapped. Hint: decay is close to 1, and goes with the average.": decay * weight
+        + (1 - decay) * average,
+        "The average only shrinks. Hint: add (1 − decay) times the new weights.": decay * average,
+        "The new weights count in full. Hint: multiply them by 1 − decay, so that the factors add up to 1.": decay
+        * average
+        + weight,
+        "This is a plain mean. Hint: the factors are decay and 1 − decay.": (average + weight) / 2,
+        "The average did not move. Hint: add (1 − decay) times the new weights.": average,
+        "These are the new weights. Hint: decay times the average, plus (1 − decay) times the weights.": weight,
+    }
+    for hint, wrong in known.items():
+        if _is(found, wrong):
+            raise Mistake(hint)
+    if not _is(found, decay * average + (1 - decay) * weight):
+        raise Mistake(f"You return {found.tolist()}. Hint: decay * average + (1 - decay) * weight.")
+    _say("The average moves towards the weights by a share of 1 − decay.")
+
+
+def even_weights(function: Callable[[Tensor], Tensor]) -> None:
+    """Check ``function(labels)``: a positive weight for each image, with the same sum in each class."""
+    labels = torch.tensor([1, 1, 0, 1, 2, 1, 2, 1])
+    counts = labels.bincount()
+    found = function(labels.clone())
+    if isinstance(found, Tensor) and found.shape == counts.shape:
+        raise Mistake("There is one weight for each class. Hint: index it with the labels, weights[labels].")
+    found = _tensor(found, labels.shape, "the weights").double()
+    if not bool((found > 0).all()):
+        raise Mistake("Some weights are not positive: those images would never be drawn.")
+    scaled = found / found.sum()
+    known = {
+        "All weigh the same, so the classes stay uneven. Hint: divide by the size of the class.": torch.ones(8),
+        "Frequent classes weigh more here. Hint: divide by the size of the class, do not multiply.": counts[labels],
+        "This goes too far: the rare class is drawn most. Hint: 1 / count, not its square.": 1 / counts[labels] ** 2,
+    }
+    for hint, wrong in known.items():
+        if _is(scaled, wrong.double() / wrong.sum()):
+            raise Mistake(hint)
+    sums = torch.zeros(3, dtype=torch.float64).index_add(0, labels, scaled)
+    if not _is(sums, torch.full((3,), 1 / 3)):
+        raise Mistake(f"The classes have the shares {[round(s, 3) for s in sums.tolist()]}, expected a third each.")
+    if any(len(scaled[labels == label].unique()) > 1 for label in range(3)):
+        raise Mistake("Images of one class weigh differently. Hint: the weight depends on the class alone.")
+    _say("Every class is drawn as often as the others, and all images of a class alike.")

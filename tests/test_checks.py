@@ -218,6 +218,11 @@ def right(x: torch.Tensor) -> torch.Tensor:
     return x.rot90(-1, (-2, -1))
 
 
+def bent(near: Callable, far: Callable) -> Callable:
+    """The mean of ``near`` below a difference of 1, and of ``far`` from there on."""
+    return lambda a, b: torch.where((a - b).abs() < 1, near((a - b).abs()), far((a - b).abs())).mean()
+
+
 def overwritten(x0, image, mask):
     image[mask.expand_as(image) == 1] = x0[mask.expand_as(image) == 1]
     return image
@@ -260,6 +265,36 @@ MISTAKES = {
         (seen_as(left, lambda x: x.flip(-1)), "must undo"),
         (seen_as(lambda x: 2 * left(x), lambda x: right(x) / 2), "brighter or darker"),
         (seen_as(lambda x: ORTHOGONAL @ x, lambda x: ORTHOGONAL.T @ x), "mixes pixels"),
+    ],
+    checks.huber: [
+        (F.mse_loss, "squared error. Hint"),
+        (F.l1_loss, "absolute error"),
+        (lambda a, b: F.mse_loss(a, b) / 2, "half the squared error"),
+        (bent(lambda d: d**2, lambda d: d - 0.5), "½ before d² is missing"),
+        (bent(lambda d: d**2 / 2, lambda d: d), "lies too high"),
+        (bent(lambda d: d - 0.5, lambda d: d**2 / 2), "swapped"),
+        (lambda a, b: torch.where(a - b < 1, (a - b) ** 2 / 2, a - b - 0.5).mean(), "sign of the difference"),
+        (lambda a, b: F.huber_loss(a, b, reduction="sum"), "This is the sum"),
+        (lambda a, b: torch.tensor(1.0), "expected"),
+        (lambda a, b: F.huber_loss(a, b, reduction="none"), "expected a number"),
+    ],
+    checks.ema_step: [
+        (lambda average, weight, decay: decay * weight + (1 - decay) * average, "swapped"),
+        (lambda average, weight, decay: decay * average, "only shrinks"),
+        (lambda average, weight, decay: decay * average + weight, "count in full"),
+        (lambda average, weight, decay: (average + weight) / 2, "plain mean"),
+        (lambda average, weight, decay: average, "did not move"),
+        (lambda average, weight, decay: weight, "are the new weights"),
+        (lambda average, weight, decay: 0 * weight, "decay * average"),
+    ],
+    checks.even_weights: [
+        (lambda y: 1 / y.bincount(), "index it with the labels"),
+        (lambda y: torch.ones(len(y)), "All weigh the same"),
+        (lambda y: y.bincount()[y].float(), "Frequent classes weigh more"),
+        (lambda y: 1 / y.bincount()[y] ** 2, "goes too far"),
+        (lambda y: 1.0 - (y == 1).float(), "not positive"),
+        (lambda y: torch.where(y == 1, 1.0, 5.0), "have the shares"),
+        (lambda y: torch.tensor([1, 1, 10, 2, 5, 3, 5, 3.0]), "weigh differently"),
     ],
     checks.ddim_step: [
         (deterministic(fresh=0.1), "fresh noise is added"),
@@ -513,6 +548,9 @@ EMPTY = {
     checks.edit_start: lambda image, eps, levels, t: (NAN * image, [level for level in levels if level.t <= t]),
     checks.keep_known: lambda x0, image, mask: NAN * image,
     checks.view: lambda x, back: NAN * x,
+    checks.huber: lambda a, b: NAN,
+    checks.ema_step: lambda average, weight, decay: NAN * weight,
+    checks.even_weights: lambda y: NAN * y,
 }
 
 

@@ -1,4 +1,4 @@
-"""Write the students' copies of the lessons: ``python notebooks/student.py``.
+"""Write the students' copies of the lessons, and the points into INSTRUCTORS.md: ``python notebooks/student.py``.
 
 A copy is a lesson without its solutions, hidden tests, folded answers and outputs, and with checks that are locked.
 nbgrader takes them out, by the marks that the lesson carries; only the answers and the badge are ours.
@@ -12,9 +12,11 @@ from pathlib import Path
 import nbformat
 from execute import NOTEBOOKS, write_address
 from nbformat import NotebookNode
-from nbgrader import preprocessors
+from nbgrader import preprocessors, utils
 
 STUDENT = NOTEBOOKS / "student"
+GUIDE = NOTEBOOKS / "INSTRUCTORS.md"
+POINTS = re.compile(r"(<!-- points:begin -->\n).*?(<!-- points:end -->)", re.DOTALL)
 ANSWER = re.compile(r"<details>\s*<summary>Answer.*?</details>\s*", re.DOTALL)
 # What nbgrader's generate_assignment does, without its database.
 STEPS = [
@@ -54,7 +56,25 @@ def student_copy(book: NotebookNode, name: str) -> NotebookNode:
     return book
 
 
+def points() -> str:
+    """The marking scheme as a table in Markdown, from the metadata of the lessons."""
+    lines, total = ["| lesson | points | exercises |", "|---|---|---|"], 0
+    for path in lessons():
+        cells = filter(utils.is_grade, nbformat.read(path, as_version=4).cells)
+        marks = {cell.metadata.nbgrader["grade_id"]: cell.metadata.nbgrader["points"] for cell in cells}
+        tasks = ", ".join(f"{name.removeprefix('check-')} {most}" for name, most in marks.items())
+        lines.append(f"| [{path.stem[:2]}]({path.name}) | {sum(marks.values())} | {tasks} |")
+        total += sum(marks.values())
+    return "\n".join([*lines, f"| all | {total} | |"]) + "\n"
+
+
+def guide() -> str:
+    """The text of INSTRUCTORS.md with the points as they are now."""
+    return POINTS.sub(lambda found: found[1] + points() + found[2], GUIDE.read_text(encoding="utf8"))
+
+
 def main() -> None:
+    GUIDE.write_text(guide(), encoding="utf8")
     STUDENT.mkdir(exist_ok=True)
     for path in STUDENT.glob("*.ipynb"):
         path.unlink()

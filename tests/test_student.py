@@ -56,6 +56,11 @@ def test_the_copy_is_what_the_lesson_makes_now(path):
     assert copy_of(path) == now, "the lesson has changed: make student"
 
 
+def test_the_guide_has_the_points_of_now():
+    assert student.GUIDE.read_text(encoding="utf8") == student.guide(), "the points have changed: make student"
+    assert "chain-step" in student.guide()
+
+
 @LESSONS
 def test_the_copy_leaks_nothing(path):
     assert leaks(copy_of(path), nbformat.read(path, as_version=4)) == []

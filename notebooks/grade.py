@@ -51,6 +51,7 @@ NOTEBOOK_SECONDS = 300
 MEMORY = 3 * 2**30  # bytes of the kernel and all that it starts; torch alone takes about 0.5 GiB
 PRINTED = 10**6  # characters a cell
 FILE = 50 * 2**20  # bytes of a notebook file
+LATE = "not run: the notebook had taken too long"
 HIDDEN = "hidden"  # the tag of cells that run between the student's, and are not shown
 
 
@@ -171,11 +172,13 @@ class LimitedExecute(Execute):
                     super().preprocess(book, resources)
                 break
             except DeadKernelError:
+                if self.running is None:  # before the first cell: no cell is to blame
+                    raise
                 number, reason = self.culprit or (self.running, "it ended the kernel")
                 self.failed[number] = reason
                 if time.monotonic() > self.end:
                     for cell, late in zip(book.cells[number:], range(number, len(book.cells)), strict=True):
-                        fail(cell, self.failed.get(late, self._late))
+                        fail(cell, self.failed.get(late, LATE))
                     break
         for cell in book.cells:
             for output in cell.get("outputs", []):
@@ -184,12 +187,12 @@ class LimitedExecute(Execute):
         book.cells = [cell for cell in book.cells if HIDDEN not in cell.metadata.get("tags", [])]
         return book, resources
 
-    _late = f"not run: the notebook had taken more than {NOTEBOOK_SECONDS} s"
-
     def preprocess_cell(self, cell: NotebookNode, resources: dict, index: int) -> tuple[NotebookNode, dict]:
         if index in self.failed or time.monotonic() > self.end:
-            fail(cell, self.failed.get(index, self._late))
+            fail(cell, self.failed.get(index, LATE))
             return cell, resources
+        if self.running is None:
+            self.kernel = psutil.Process(self.km.provisioner.pid)
         self.began, self.printed, self.running = time.monotonic(), 0, index
         return super().preprocess_cell(cell, resources, index)
 
@@ -204,10 +207,10 @@ class LimitedExecute(Execute):
     def _kill(self, reason: str) -> None:
         self.culprit = self.culprit or (self.running, reason)
         with suppress(psutil.Error):
-            kernel = psutil.Process(self.km.provisioner.pid)
-            for process in [*kernel.children(recursive=True), kernel]:
-                with suppress(psutil.Error):
-                    process.kill()
+            for child in self.kernel.children(recursive=True):
+                with suppress(psutil.Error):  # it may have ended meanwhile
+                    child.kill()
+            self.kernel.kill()
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -220,9 +223,8 @@ class LimitedExecute(Execute):
                     continue
                 if time.monotonic() - self.began > CELL_SECONDS:
                     self._kill(f"it took more than {CELL_SECONDS} s")
-                with suppress(psutil.Error):  # a process may have ended meanwhile
-                    kernel = psutil.Process(self.km.provisioner.pid)
-                    tree = [kernel, *kernel.children(recursive=True)]
+                with suppress(psutil.Error):
+                    tree = [self.kernel, *self.kernel.children(recursive=True)]
                     if sum(process.memory_info().rss for process in tree) > MEMORY:
                         self._kill(f"it took more than {MEMORY / 2**30:.1f} GiB of memory")
 

@@ -24,6 +24,7 @@ pytest.importorskip("nbgrader", reason='grading is done with nbgrader: pip insta
 import grade  # noqa: E402
 import student  # noqa: E402
 from nbgrader import utils  # noqa: E402
+from nbgrader.api import Gradebook  # noqa: E402
 
 SETUP = 'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q git+https://a\n\nimport math'
 STUB = "# YOUR CODE HERE\n    raise NotImplementedError()"
@@ -269,6 +270,24 @@ def test_a_lesson_that_cannot_pass_here_stops_the_grading(tmp_path, monkeypatch)
     monkeypatch.setattr(student, "lessons", lambda: [tmp_path / "halves.ipynb"])
     with pytest.raises(SystemExit, match="halves with its own answers fails.*no_such_package"):
         grade.main([str(tmp_path / "submissions")])
+
+
+def test_a_notebook_has_its_time(tmp_path, monkeypatch):
+    """What it did in that time counts."""
+    lesson = small_lesson()
+    handed = with_cells((QUARTER, "import time\n\ntime.sleep(8)\n\n\ndef quarter(x):\n    return x / 4"))()
+    monkeypatch.setattr(grade, "NOTEBOOK_SECONDS", 8)
+    book = grade.mended(lesson, handed)[0]
+    done, _ = grade.LimitedExecute().preprocess(book, {"metadata": {"path": str(tmp_path)}})
+    assert list(grade.reasons(done)) == [(task, f"Stopped: {grade.LATE}") for task in ("quarter", "root")]
+
+
+def test_a_mark_changed_by_hand_counts(graded):
+    api = grade.course(graded[0])
+    with Gradebook(api.coursedir.db_url) as book:
+        book.find_grade("check-root", "halves", "halves", "stub").manual_score = 2.5
+        book.db.commit()
+    assert grade.scores(api, "stub", "halves", small_lesson()) == {"half": 0, "quarter": 0, "root": 2.5}
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -2,7 +2,7 @@
 
 The error of each model on the test digits is compared with that of the lesson's own quick training, over several
 seeds: within three standard deviations of the mean it has full marks, up to twice the mean half of them.
-bands.json holds the reference; ``python tests/measure_bands.py`` measures it. The files are plain numbers with a
+bands.json holds the reference; ``python tests/measure_bands.py KIND`` measures it. The files are plain numbers with a
 card, written by ``weights.save``: unlike a notebook, a model runs nothing when it is marked.
 """
 
@@ -38,12 +38,19 @@ def share(found: float, band: dict) -> float:
     return 0.5 if found <= 2 * band["mean"] else 0.0
 
 
+def stored() -> dict[str, dict]:
+    """The reference of each kind that has been measured."""
+    return json.loads(FILE.read_text(encoding="utf8")) if FILE.exists() else {}
+
+
 def main() -> None:
-    bands = json.loads(FILE.read_text(encoding="utf8"))
+    bands = stored()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=bands)
+    parser.add_argument("kind", choices=["denoiser", "ddpm", "guided"])
     parser.add_argument("files", type=Path, nargs="+")
     given = parser.parse_args()
+    if given.kind not in bands:
+        parser.exit(1, f"no reference for {given.kind} yet: python tests/measure_bands.py {given.kind}\n")
     band, test = bands[given.kind], data.load("mnist", "test")
     print(f"reference: {band['mean']:.4f} ± {band['sd']:.4f}, {len(band['errors'])} seeds, N = {band['N']:,}")
     for path in given.files:

@@ -46,7 +46,7 @@ def main() -> None:
         for seed in SEEDS:
             errors.append(round(bands.error(kind, trained(kind, seed, training), test), 5))
             print(f"{kind}, seed {seed}: {errors[-1]:.5f}   {time.perf_counter() - start:.0f} s", flush=True)
-        stored = json.loads(bands.FILE.read_text(encoding="utf8")) if bands.FILE.exists() else {}
+        stored = bands.stored()
         mean, sd = round(statistics.mean(errors), 5), round(statistics.stdev(errors), 5)
         stored[kind] = {"mean": mean, "sd": sd, "errors": errors, "N": len(test.images), "data": test.source}
         bands.FILE.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf8")

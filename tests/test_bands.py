@@ -21,9 +21,7 @@ def test_full_half_and_no_marks(found, share):
 
 
 def test_the_stored_reference_is_what_its_seeds_say():
-    stored = json.loads(bands.FILE.read_text(encoding="utf8"))
-    assert stored
-    for band in stored.values():
+    for band in bands.stored().values():
         assert len(band["errors"]) >= 5
         assert band["mean"] == pytest.approx(statistics.mean(band["errors"]), abs=1e-5)
         assert band["sd"] == pytest.approx(statistics.stdev(band["errors"]), abs=1e-5)
@@ -44,7 +42,18 @@ def test_only_a_model_of_the_right_kind_is_measured(few):
             bands.error(kind, weights.load(name), few)
 
 
+def test_a_kind_that_was_not_measured_is_not_marked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bands, "FILE", tmp_path / "bands.json")
+    monkeypatch.setattr(sys, "argv", ["bands.py", "ddpm", "ada.safetensors"])
+    with pytest.raises(SystemExit):
+        bands.main()
+    assert "no reference for ddpm yet: python tests/measure_bands.py ddpm" in capsys.readouterr().err
+
+
 def test_every_file_gets_its_line(few, tmp_path, monkeypatch, capsys):
+    reference = {"denoiser": BAND | {"errors": [0.01] * 5, "N": 10_000}}
+    (tmp_path / "bands.json").write_text(json.dumps(reference), encoding="utf8")
+    monkeypatch.setattr(bands, "FILE", tmp_path / "bands.json")
     monkeypatch.setattr(data, "load", lambda *_: few)
     spec = {"spec": {"network": "CourseUNet", "config": {"D": 2}}}
     weights.save(CourseUNet(D=2), tmp_path / "untrained.safetensors", spec)

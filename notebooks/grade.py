@@ -98,7 +98,7 @@ def answers_of(lesson: NotebookNode, handed: NotebookNode) -> tuple[dict[str, in
     for cell in filter(utils.is_solution, lesson.cells):
         name, line = cell.metadata.nbgrader["grade_id"], cell.source.splitlines()[0]
         ways = (
-            lambda other, name=name: (other.metadata.get("nbgrader") or {}).get("grade_id") == name,
+            lambda other, name=name: other.metadata.get("nbgrader", {}).get("grade_id") == name,
             lambda other, id=cell.id: other.get("id") == id,
             lambda other, line=line: line in other.source.splitlines(),
         )
@@ -256,7 +256,7 @@ def collect(folder: Path) -> dict[str, list[Path]]:
         name = re.sub(r"[^\w.-]+", "_", entry.stem if entry.is_file() else entry.name)
         while name in found:
             name += "_"
-        found[name] = [path for path in files if ".ipynb_checkpoints" not in path.parts]
+        found[name] = [path for path in files if path.is_file() and ".ipynb_checkpoints" not in path.parts]
     return found
 
 
@@ -270,8 +270,11 @@ def read(path: Path) -> NotebookNode:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of cell ids, missing or twice; nbformat mends them
             book = nbformat.read(path, as_version=4)
-        for cell in book.cells:
-            cell.source, cell.metadata, cell.cell_type  # noqa: B018  a cell without one of them is not readable
+        for cell in book.cells:  # a cell without one of these raises, and is none
+            cell.source.split, cell.cell_type  # noqa: B018
+            role = cell.metadata.get("nbgrader")
+            if not (isinstance(role, dict) and isinstance(role.get("grade_id"), str)):
+                cell.metadata.pop("nbgrader", None)
     except Exception as error:  # whatever a file can do to a parser
         raise ValueError(f"cannot be read as a notebook ({type(error).__name__})") from error
     return book
@@ -281,7 +284,7 @@ def lesson_of(path: Path, book: NotebookNode | None, lessons: dict[str, Notebook
     """The lesson that a file is a copy of: by the ids of its cells, or else by its name."""
 
     def ids(book: NotebookNode) -> set[str]:
-        return {(cell.metadata.get("nbgrader") or {}).get("grade_id") for cell in book.cells} - {None}
+        return {cell.metadata.nbgrader["grade_id"] for cell in book.cells if "nbgrader" in cell.metadata}
 
     shared = {name: len(ids(book) & ids(lesson)) for name, lesson in lessons.items()} if book else {}
     named = [name for name in lessons if name in path.name]
@@ -353,7 +356,7 @@ def reasons(done: NotebookNode) -> Iterator[tuple[str, str]]:
         if utils.is_grade(cell):
             points, most = utils.determine_grade(cell)
             if points < most:
-                yield exercise(cell), errors[0]
+                yield exercise(cell), errors[0] if errors else f"{points:g} of {most:g}"
             errors = []
 
 

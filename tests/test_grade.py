@@ -99,6 +99,11 @@ def no_marks(book: NotebookNode) -> None:
         cell.metadata = NotebookNode()
 
 
+def strange_metadata(book: NotebookNode) -> None:
+    for cell, role in zip(book.cells, ["none", {"grade_id": ["half"]}, None, {}] * 3, strict=False):
+        cell.metadata["nbgrader"] = role
+
+
 def helper_of_their_own(book: NotebookNode) -> None:
     book.cells[ROOT].source = "def root(x):\n    return power(x)"
     book.cells.insert(ROOT, new_code_cell("def power(x):\n    return x**exponent"))
@@ -162,6 +167,7 @@ CLASS: dict[str, tuple] = {
     ),
     "duplicated cell ids": (changed(duplicated_ids), FULL, ["2 cells are the answer to half"]),
     "lost metadata": (changed(no_marks), FULL, []),
+    "strange metadata": (changed(strange_metadata), FULL, []),
     "answer turned into text": (
         changed(lambda book: book.cells.__setitem__(HALF, new_markdown_cell("x / 2", metadata=marks("half")))),
         [0, 2, 3],

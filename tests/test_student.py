@@ -114,7 +114,7 @@ def test_no_stub_passes_its_check(path):
             exec(solutions[stub.metadata.nbgrader["grade_id"]], namespace)
             exec(cell.source, namespace)  # and the solution does
             checked += 1
-    assert checked >= 3
+    assert checked > 0
 
 
 def test_nbgrader_makes_its_assignment_of_the_lessons_as_they_are(tmp_path, monkeypatch):

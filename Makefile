@@ -2,6 +2,7 @@
 # make test       every test, and every notebook from top to bottom
 # make browser    the notebooks and their sliders in JupyterLab and headless Chromium (Debian: apt install chromium)
 # make notebooks  write the outputs of the notebooks anew
+# make student    write the students' copies anew
 # make lint       the linter and the formatter, notebooks included
 #
 # The first of them builds the environment in $(VENV): some minutes, and on Linux about 6 GB.
@@ -15,7 +16,7 @@ TORCH ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: lab test browser notebooks lint
+.PHONY: lab test browser notebooks student lint
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
@@ -29,6 +30,9 @@ browser: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/python notebooks/execute.py
+
+student: $(READY)
+	$(BIN)/python notebooks/student.py
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -198,10 +198,15 @@ def _bundle(view: ipywidgets.Widget, static: bytes, text: str) -> dict:
 
 
 def _few_colours(png: bytes) -> bytes:
-    """The picture in 32 colours, at a third of the size: all frames of a flipbook are kept in the notebook."""
+    """The picture in 32 colours, at a third of the size: all frames of a flipbook are kept in the notebook.
+
+    Photographs, which have many more colours than a figure with its smoothed lines, keep 256.
+    """
     picture, buffer = Image.open(BytesIO(png)).convert("RGB"), BytesIO()
-    # Of Pillow's methods the one that keeps the colours of thin lines.
-    few = picture.quantize(32, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    photograph = picture.getcolors(10_000) is None
+    # Of Pillow's methods the one that keeps the colours of thin lines, and the one that keeps those of areas.
+    method = Image.Quantize.MEDIANCUT if photograph else Image.Quantize.MAXCOVERAGE
+    few = picture.quantize(256 if photograph else 32, method=method, dither=Image.Dither.NONE)
     few.save(buffer, "png", optimize=True)
     return buffer.getvalue()
 

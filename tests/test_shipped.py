@@ -54,6 +54,29 @@ def test_guided_samples_are_the_digits_that_were_asked_for() -> None:
         assert (classifier(last.x).argmax(1) == y).float().mean() >= 0.9
 
 
+def of(name: str) -> data.Images:
+    """Test images that every machine with the set has; there is no embedded copy of these."""
+    try:
+        return data.load(name, "test")
+    except RuntimeError:
+        pytest.skip(f"{name} is not on this machine")
+
+
+@pytest.mark.parametrize(("name", "least"), [("fashion", 0.90), ("cells", 0.90)])
+def test_the_other_classifiers_name_their_classes(name, least) -> None:
+    assert recipes.classifier_held_out(weights.load(f"{name}-classifier"), of(name).first(1000))["accuracy"] > least
+
+
+@pytest.mark.parametrize(("name", "shape", "each"), [("fashion", (1, 28, 28), 5), ("cells", (3, 64, 64), 4)])
+def test_clothes_and_cells_are_what_was_asked_for(name, shape, each) -> None:
+    model, classifier = weights.load(f"{name}-guided"), weights.load(f"{name}-classifier")
+    y = torch.arange(model.classes).repeat(each)
+    noise = torch.randn(len(y), *shape, generator=torch.Generator().manual_seed(0))
+    *_, last = samplers.sample(edits.guide(model, y, gamma=2.0), noise, model.schedule.grid(10))
+    with torch.no_grad():
+        assert (classifier(last.x).argmax(1) == y).float().mean() >= 0.8
+
+
 @pytest.mark.skipif("mnist-guided-residual" not in weights.names(), reason="the model is not shipped yet")
 def test_the_page_of_use_runs_as_written() -> None:
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]

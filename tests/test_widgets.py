@@ -211,6 +211,20 @@ def test_a_flipbook_stores_its_first_frame_and_opens_where_it_is_told() -> None:
         widgets.scrubber({7: trajectory(0)}, linear_beta(10), start=3, every=2)
 
 
+def test_a_photograph_keeps_its_colours_in_a_flipbook() -> None:
+    """As of cells: pale areas, some of them violet, under noise."""
+    torch.manual_seed(0)
+    x = torch.full((2, 3, 64, 64), 0.6)
+    x[:, :, 20:44, 20:44] = torch.tensor([0.2, -0.4, 0.7]).reshape(3, 1, 1)
+    frames = {"noisy": 0.5 * x + 0.5 * torch.randn_like(x), "clean": x + 0.05 * torch.randn_like(x)}
+    figure = plots.rows(frames)
+    book = widgets.Flipbook(lambda i: figure, {"i": [0]}, {"i": 0}, {"i": "step"})
+    shown = np.asarray(Image.open(BytesIO(book.picture)).convert("RGB")).astype(float)
+    drawn = picture(figure)[..., :3]
+    clean = np.s_[shown.shape[0] // 2 :, shown.shape[1] // 4 :]
+    assert np.abs(shown - drawn)[clean].mean() < 4
+
+
 # The pad
 
 

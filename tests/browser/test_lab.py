@@ -28,6 +28,7 @@ CONTROLS = {
     "05_evaluation": (2, 0, 0, 0),
     "06_faster_sampling": (0, 2, 1, 0),
     "07_editing": (6, 3, 5, 2),
+    "09_beyond_digits": (3, 0, 0, 0),
 }
 OUTPUT = ".jp-OutputArea-output"
 # Pastes a picture, a PNG in base64, as the clipboard would give it.

@@ -131,6 +131,10 @@ def test_the_lesson_runs_and_everything_that_moves_changes_its_picture(page, add
             "canvas[role=img]",
         )
     )
+    for _ in range(60):  # a widget is drawn a while after its cell has run
+        if tuple(kind.count() for kind in (turned, live, lists, pads)) == CONTROLS[name]:
+            break
+        page.wait_for_timeout(500)
     assert (turned.count(), live.count(), lists.count(), pads.count()) == CONTROLS[name]
 
     for slider in turned.all():

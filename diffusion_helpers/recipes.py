@@ -141,6 +141,18 @@ def _course(classes: int, D: int) -> dict:
     return {"network": "CourseUNet", "config": config, "kind": "eps", "schedule": {"name": "linear_beta", "T": 300}}
 
 
+def _residual(config: dict) -> dict:
+    return {"network": "ResidualUNet", "config": config, "kind": "flow", "schedule": {"name": "flow"}}
+
+
+_RESIDUAL_FIT = {
+    "epochs": 6,
+    "batch": 64,
+    "lr": 1e-3,
+    "decay": train.linear,
+    "optimizer": torch.optim.AdamW,
+    "ema": 0.9995,
+}
 RECIPES: dict[str, Recipe] = {
     "mnist-denoiser": Recipe(
         spec={"network": "CourseUNet", "config": {"D": 32}},
@@ -173,22 +185,10 @@ RECIPES: dict[str, Recipe] = {
         labels=True,
     ),
     "mnist-guided-residual": Recipe(
-        spec={
-            "network": "ResidualUNet",
-            "config": {"widths": [64, 96], "classes": 10},
-            "kind": "flow",
-            "schedule": {"name": "flow"},
-        },
+        spec=_residual({"widths": [64, 96], "classes": 10}),
         loss=lambda model: diffusion_loss(model, schedules.logit_normal),
         held_out=diffusion_held_out,
-        fit={
-            "epochs": 6,
-            "batch": 64,
-            "lr": 1e-3,
-            "decay": train.linear,
-            "optimizer": torch.optim.AdamW,
-            "ema": 0.9995,
-        },
+        fit=_RESIDUAL_FIT,
         text="flow target, stratified logit-normal t, labels dropped with p = 0.1; AdamW, linear decay; EMA 0.9995",
         labels=True,
     ),
@@ -202,22 +202,10 @@ RECIPES: dict[str, Recipe] = {
         data_set="fashion",
     ),
     "fashion-guided": Recipe(
-        spec={
-            "network": "ResidualUNet",
-            "config": {"widths": [64, 96], "classes": 10},
-            "kind": "flow",
-            "schedule": {"name": "flow"},
-        },
+        spec=_residual({"widths": [64, 96], "classes": 10}),
         loss=lambda model: diffusion_loss(model, schedules.logit_normal, data.flip),
         held_out=diffusion_held_out,
-        fit={
-            "epochs": 6,
-            "batch": 64,
-            "lr": 1e-3,
-            "decay": train.linear,
-            "optimizer": torch.optim.AdamW,
-            "ema": 0.9995,
-        },
+        fit=_RESIDUAL_FIT,
         text="flow target, stratified logit-normal t, flips, labels dropped with p = 0.1; AdamW, linear decay; EMA 0.9995",
         labels=True,
         data_set="fashion",
@@ -234,22 +222,10 @@ RECIPES: dict[str, Recipe] = {
         balanced=True,
     ),
     "cells-guided": Recipe(
-        spec={
-            "network": "ResidualUNet",
-            "config": {"widths": [48, 64, 96, 96], "attention": [1, 2], "classes": 3, "channels": 3, "dropout": 0.1},
-            "kind": "flow",
-            "schedule": {"name": "flow"},
-        },
+        spec=_residual({"widths": [48, 64, 96, 96], "attention": [1, 2], "classes": 3, "channels": 3, "dropout": 0.1}),
         loss=lambda model: diffusion_loss(model, schedules.logit_normal, data.turn),
         held_out=diffusion_held_out,
-        fit={
-            "epochs": 14,
-            "batch": 32,
-            "lr": 1e-3,
-            "decay": train.linear,
-            "optimizer": torch.optim.AdamW,
-            "ema": 0.999,
-        },
+        fit=_RESIDUAL_FIT | {"epochs": 14, "batch": 32, "ema": 0.999},
         text="classes drawn evenly; flow target, stratified logit-normal t, flips and quarter turns, dropout 0.1, "
         "labels dropped with p = 0.1; AdamW, linear decay; EMA 0.999",
         labels=True,

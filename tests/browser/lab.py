@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -83,6 +84,9 @@ def run_all(page, address: str, name: str, seconds: float = 600) -> float:
         timeout=90_000,
     )
     prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    prompts.nth(len(code) - 1).wait_for(state="attached", timeout=90_000)  # cells are drawn one after the other
     _choose(page, "Edit", "Clear Outputs of All Cells", lambda: not any(map(_prompt, prompts.all_inner_texts())))
     start = time.monotonic()
     _choose(page, "Run", "Run All Cells", lambda: any(map(_prompt, prompts.all_inner_texts())))

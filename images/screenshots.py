@@ -1,4 +1,4 @@
-"""Take the screenshots of the README: ``python images/screenshots.py``, with Chromium and Playwright (see make browser).
+"""Take the screenshots of the README: ``python images/screenshots.py [NAME ...]``, with Chromium (see make browser).
 
 Each shows a lesson in JupyterLab after a run from top to bottom, at a widget that was moved.
 """
@@ -40,13 +40,31 @@ def draw(page) -> object:
     return pad
 
 
-SHOTS = {"scrubber": ("03_ddpm", scrub), "pad": ("02_one_step_denoiser", draw)}
+def paint(page) -> object:
+    pad = page.locator(f"{OUTPUT} canvas[role=img]").nth(1)
+    page.locator(f"{OUTPUT} button:has-text('clear')").nth(1).click()
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    for y in (40, 65, 90, 115):  # strokes over the upper half
+        page.mouse.move(box["x"] + 60, box["y"] + y)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 220, box["y"] + y, steps=15)
+        page.mouse.up()
+    return pad
+
+
+SHOTS = {
+    "scrubber": ("03_ddpm", scrub),
+    "pad": ("02_one_step_denoiser", draw),
+    "mask": ("07_editing", paint),
+}
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, lab.server(Path(folder)) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=lab.CHROMIUM, args=lab.FLAGS)
-        for name, (lesson, act) in SHOTS.items():
+        for name in sys.argv[1:] or SHOTS:
+            lesson, act = SHOTS[name]
             page = browser.new_page(viewport={"width": 1200, "height": 860})
             lab.run_all(page, address, lesson)
             control = act(page)

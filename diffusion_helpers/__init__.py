@@ -1,5 +1,5 @@
 """Small, readable diffusion models: the code behind the notebooks.
 
 Each room is one module: ``schedules``, ``denoise``, ``samplers``, ``edits``, ``unet``, ``train``,
-``weights``, ``recipes``, ``data``, ``metrics``, ``evaluate``, ``plots``, ``widgets``, ``checks``.
+``weights``, ``recipes``, ``data``, ``cells``, ``metrics``, ``evaluate``, ``plots``, ``widgets``, ``checks``.
 """

@@ -101,7 +101,7 @@ def download(root: Path) -> None:
     """Fetch the pictures and boxes to ``BCCD`` below ``root``, about 10 MB.
 
     What arrives is checked by content, since a zip made on demand may differ in its bytes.
-    Raises OSError without a network, and ValueError when the content is not the expected.
+    Raises OSError or HTTPException without a network or when it fails, and ValueError when the content is not the expected.
     """
     with urllib.request.urlopen(_URL) as answer:
         packed = answer.read()
@@ -117,6 +117,7 @@ def download(root: Path) -> None:
         path = partial / "BCCD" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    shutil.rmtree(root / "BCCD", ignore_errors=True)  # what a learner who deleted a damaged copy may have left
     os.replace(partial, root / "BCCD")
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 from urllib.error import URLError
@@ -109,12 +110,6 @@ class Images(NamedTuple):
     def to(self, device: torch.device | str) -> Images:
         """The same set with both tensors on ``device``."""
         return Images(self.images.to(device), self.labels.to(device), self.source)
-
-    def first(self, n: int) -> Images:
-        """The first ``n`` images. Raises ValueError when there are fewer."""
-        if not 1 <= n <= len(self.images):
-            raise ValueError(f"first({n}): expected 1 to {len(self.images)}, the number of images")
-        return Images(self.images[:n], self.labels[:n], self.source)
 
 
 def unit(images: Tensor) -> Tensor:
@@ -228,7 +223,7 @@ def from_folder(path: str | Path, size: int) -> Images:
         for file in sorted(filter(_is_picture, (Path(path) / name).rglob("*"))):
             try:
                 images.append(_picture(file, size))
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # whatever Pillow's readers raise
+            except Exception:  # whatever Pillow's many readers raise
                 bad.append(str(file.relative_to(path)))
             else:
                 labels.append(label)
@@ -315,7 +310,7 @@ def _download(name: str) -> str | None:
             else:
                 for train in (True, False):
                     getattr(datasets, _FOLDER[name])(cache_folder(), train=train, download=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         return "offline" if "download" in str(error).lower() or isinstance(error, URLError) else str(error)
     return None
 

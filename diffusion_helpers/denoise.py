@@ -40,10 +40,10 @@ class Denoised:
         return torch.where(sigma > 0, (self.x - alpha * self.x0) / sigma, 0.0)
 
 
-def _coefficients(kind: str, level: Level) -> tuple:
+def _known(kind: str) -> str:
     if kind not in KINDS:
         raise ValueError(f"kind = {kind!r}: expected one of {', '.join(KINDS)}")
-    return KINDS[kind](level)
+    return kind
 
 
 def target(kind: str, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
@@ -52,7 +52,7 @@ def target(kind: str, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
     Raises ValueError for an unknown kind. Source: v from Salimans and Ho 2022 (arXiv:2202.00512),
     appendix D; flow, eps - x0, from Liu et al. 2023 (arXiv:2209.03003).
     """
-    c0, c1 = _coefficients(kind, level.like(x0))
+    c0, c1 = KINDS[_known(kind)](level.like(x0))
     return c0 * x0 + c1 * eps
 
 
@@ -63,7 +63,7 @@ def to_x0(kind: str, prediction: Tensor, x: Tensor, level: Level) -> Tensor:
     Raises ValueError for an unknown kind, and for eps at alpha = 0, where x holds no signal.
     """
     level = level.like(x)
-    c0, c1 = _coefficients(kind, level)
+    c0, c1 = KINDS[_known(kind)](level)
     if kind == "x0":
         return prediction
     scale = level.alpha * c1 - level.sigma * c0
@@ -94,14 +94,12 @@ class Denoiser(nn.Module):
 
     def __init__(self, net: nn.Module, kind: str, schedule: Schedule):
         super().__init__()
-        if kind not in KINDS:
-            raise ValueError(f"kind = {kind!r}: expected one of {', '.join(KINDS)}")
-        self.net, self.kind, self.schedule = net, kind, schedule
+        self.net, self.kind, self.schedule = net, _known(kind), schedule
 
     @property
     def classes(self) -> int:
-        """How many classes the network knows: 0 if it takes no label."""
-        return self.net.classes
+        """How many classes the network knows, as its attribute ``classes`` says: 0 if it takes no label."""
+        return getattr(self.net, "classes", 0)
 
     def _predict(self, x: Tensor, level: Level, y: Tensor | None) -> Tensor:
         t = level.t.to(x).expand(len(x))  # one time per image: (B,)

@@ -124,7 +124,7 @@ def sdedit(image: Tensor, levels: Sequence[Level], t: float, eps: Tensor) -> tup
 
 
 class View(NamedTuple):
-    """A way to look at images (B, C, H, W), such as upside down, and the way back.
+    """A way to look at images (B, C, H, W), such as turned by half, and the way back.
 
     It must only move pixels about, or change their sign: noise seen through it is the same kind of noise.
     """
@@ -134,7 +134,7 @@ class View(NamedTuple):
 
 
 UPRIGHT = View(lambda x: x, lambda x: x)
-UPSIDE_DOWN = View(lambda x: x.flip(-2), lambda x: x.flip(-2))
+VERTICAL_FLIP = View(lambda x: x.flip(-2), lambda x: x.flip(-2))
 HALF_TURN = View(lambda x: x.rot90(2, (-2, -1)), lambda x: x.rot90(2, (-2, -1)))
 QUARTER_TURN = View(lambda x: x.rot90(1, (-2, -1)), lambda x: x.rot90(-1, (-2, -1)))
 NEGATIVE = View(lambda x: -x, lambda x: -x)
@@ -176,7 +176,7 @@ def hybrid(far: Denoise, near: Denoise, sigma: float) -> Denoise:
     """The low frequencies of one denoiser's estimate of x0 and the high ones of another's.
 
     ``sigma``, in pixels, is the width of the Gaussian blur that divides them. From afar one sees ``far``.
-    Raises ValueError unless sigma is positive. Source: Geng et al. 2024 (arXiv:2404.11615), section 3.2.
+    Raises ValueError for a sigma that is not positive or, when called, too wide for the images (see ``blur``). Source: Geng et al. 2024 (arXiv:2404.11615), section 3.2.
     """
     if not sigma > 0:
         raise ValueError(f"sigma = {sigma}: expected a positive number of pixels")
@@ -189,24 +189,35 @@ def hybrid(far: Denoise, near: Denoise, sigma: float) -> Denoise:
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of images (B, C, H, W), ``sigma`` in pixels, mirrored at the edge."""
+    """Gaussian blur of images (B, C, H, W), ``sigma`` in pixels, mirrored at the edge.
+
+    Raises ValueError unless sigma is positive and three of it, rounded up, are less than height and width.
+    """
     from torchvision.transforms.functional import gaussian_blur
 
-    return gaussian_blur(images, 2 * math.ceil(3 * sigma) + 1, sigma)
+    reach, side = math.ceil(3 * sigma), min(images.shape[-2:])
+    if not 0 < reach < side:
+        raise ValueError(f"sigma = {sigma} in images of {side} pixels: expected above 0 and at most {(side - 1) / 3:g}")
+    return gaussian_blur(images, 2 * reach + 1, sigma)
 
 
 def slerp(first: Tensor, last: Tensor, steps: int) -> Tensor:
     """Noise on the great circle from one noise to another, (steps, C, H, W) from two of (C, H, W).
 
     A straight mixture would be too short: its pixels have less variance than noise. Raises ValueError for other
-    shapes or fewer than 2 steps. Source: Shoemake 1985; for noise, Song et al. 2021 (arXiv:2010.02502), section 5.3.
+    shapes, opposite noises or fewer than 2 steps. Source: Shoemake 1985; for noise, Song et al. 2021 (arXiv:2010.02502), section 5.3.
     """
     if steps < 2:
         raise ValueError(f"{steps} steps: expected at least 2")
     if first.shape != last.shape:
         raise ValueError(f"noise of shapes {tuple(first.shape)} and {tuple(last.shape)}: expected one shape")
-    angle = torch.arccos((first * last).sum() / (first.norm() * last.norm()))
+    cosine = ((first * last).sum() / (first.norm() * last.norm())).clamp(-1, 1)
+    if cosine < -0.9999:
+        raise ValueError("opposite noises: expected two between which there is one shortest way")
     share = torch.linspace(0, 1, steps, device=first.device).reshape(-1, *[1] * first.ndim)
+    if cosine > 0.9999:  # the arc is as good as straight, and its formula divides by 0
+        return (1 - share) * first + share * last
+    angle = torch.arccos(cosine)
     return (((1 - share) * angle).sin() * first + (share * angle).sin() * last) / angle.sin()
 
 

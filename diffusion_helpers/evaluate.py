@@ -85,7 +85,7 @@ def generate(
     if sampler.startswith("ddpm"):
         step = partial(step, generator=generator)
     levels = model.schedule.grid(steps, spacing)
-    labels = torch.arange(n) % model.classes if model.classes else None
+    labels = _labels(model, n)
     seen = [0]  # images the network was given; with guidance each counts twice
 
     def count(net: nn.Module, inputs: tuple) -> None:
@@ -111,6 +111,10 @@ def generate(
     finally:
         hook.remove()
     return images, labels, seen[0] / n
+
+
+def _labels(model: Denoiser, n: int) -> Tensor | None:
+    return torch.arange(n) % model.classes if model.classes else None
 
 
 def evaluate(
@@ -175,7 +179,7 @@ def evaluate(
         cost = {
             "evaluations": evaluations,
             "seconds": round(time.monotonic() - start, 2),
-            "hardware": _hardware(device),
+            "hardware": weights.hardware(device),
         }
         if cache:
             cache.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +188,7 @@ def evaluate(
             )
     else:
         images, cost = made
-        labels = torch.arange(samples) % model.classes if model.classes else None
+        labels = _labels(model, samples)
     start = time.monotonic()
     found = _measure(images, labels, train, test, network)
     return {
@@ -245,10 +249,6 @@ def _checksum(model: nn.Module) -> str:
     for tensor in model.state_dict().values():
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _hardware(device: torch.device) -> str:
-    return torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
 def _cached(path: Path, recipe: dict) -> tuple[Tensor, dict] | None:

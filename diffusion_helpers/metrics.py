@@ -96,9 +96,9 @@ def extract(
     with evaluating(net):
         for part in images.split(100):
             features = net.features(part.to(device))
-            values.append(features.double().cpu())
-            logits.append(net.head(features).double().cpu())
-    return Features(torch.cat(values), torch.cat(logits), name, labels)
+            values.append(features.cpu().double())
+            logits.append(net.head(features).cpu().double())
+    return Features(torch.cat(values), torch.cat(logits), name, None if labels is None else labels.cpu())
 
 
 class Inception(nn.Module):
@@ -235,7 +235,7 @@ def neighbourhoods(values: Tensor, reference: Tensor, k: int = 5) -> dict[str, f
     radii, real_radii = _radii(values, k), _radii(reference, k)
     inside = 0  # how many samples are in a real ball
     balls = 0  # how many pairs of a sample and a real ball around it there are
-    recalled, covered = torch.zeros(2, len(reference), dtype=torch.bool)
+    recalled, covered = torch.zeros(2, len(reference), dtype=torch.bool, device=values.device)
     for part, reach in zip(values.split(CHUNK), radii.split(CHUNK), strict=True):
         distance = torch.cdist(part, reference)  # (CHUNK, M)
         in_real = distance <= real_radii
@@ -268,7 +268,7 @@ def nearest(images: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     _check(x, y, least=1)
     distances, indices = [], []
     for part in x.split(CHUNK):
-        best, index = torch.full((len(part),), torch.inf, dtype=x.dtype), torch.zeros(len(part), dtype=torch.long)
+        best, index = x.new_full((len(part),), torch.inf), x.new_zeros(len(part), dtype=torch.long)
         for start in range(0, len(y), 10 * CHUNK):
             d, i = torch.cdist(part, y[start : start + 10 * CHUNK]).min(1)
             closer = d < best

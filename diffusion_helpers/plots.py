@@ -124,7 +124,7 @@ def curves(
     ``log`` names the logarithmic axes: "", "x", "y" or "xy"; ``floor`` is where the y axis begins; ``errors`` gives
     the half length of the error bars of some of the lines. Raises ValueError for errors of a line that is not there.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
 
     errors = errors or {}
     if errors.keys() - lines.keys():
@@ -141,10 +141,15 @@ def curves(
     for name, line in (("x", axis.xaxis), ("y", axis.yaxis)):
         if name in log:
             getattr(axis, f"set_{name}scale")("log")
-            line.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
             line.set_major_formatter("{x:g}")
             line.set_minor_formatter(NullFormatter())
     axis.set_ylim(bottom=floor)
+    for name, line in (("x", axis.xaxis), ("y", axis.yaxis)):
+        low, high = line.get_view_interval()
+        if name == "x" and "x" in log and len(x) <= 8:
+            line.set_major_locator(FixedLocator([float(value) for value in x]))
+        elif name in log:
+            line.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 1000 * low else (1,)))
     axis.grid(alpha=0.25)
     if len(lines) > 1:
         axis.legend(frameon=False)

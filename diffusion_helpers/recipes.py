@@ -203,10 +203,10 @@ RECIPES: dict[str, Recipe] = {
     ),
     "fashion-guided": Recipe(
         spec=_residual({"widths": [64, 96], "classes": 10}),
-        loss=lambda model: diffusion_loss(model, schedules.logit_normal, data.flip),
+        loss=lambda model: diffusion_loss(model, schedules.logit_normal),
         held_out=diffusion_held_out,
-        fit=_RESIDUAL_FIT,
-        text="flow target, stratified logit-normal t, flips, labels dropped with p = 0.1; AdamW, linear decay; EMA 0.9995",
+        fit=_RESIDUAL_FIT | {"epochs": 10},
+        text="flow target, stratified logit-normal t, labels dropped with p = 0.1; AdamW, linear decay; EMA 0.9995",
         labels=True,
         data_set="fashion",
     ),
@@ -253,16 +253,25 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
     given = (images, labels) if recipe.labels else (images,)
     to.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    clock = folder / f"{name}.seconds"
-    spent, start = float(clock.read_text()) if clock.exists() else 0.0, time.monotonic()
-    options = recipe.fit | {"autocast": autocast, "checkpoint": folder / f"{name}.checkpoint"}
+    checkpoint, notes = folder / f"{name}.checkpoint", folder / f"{name}.json"
+    # A checkpoint cannot tell which loss it comes from, so what was begun is noted beside it, with the seconds so far.
+    begun = {"spec": recipe.spec, "recipe": recipe.text, "sha256": training.checksum}
+    found = json.loads(notes.read_text()) if notes.exists() else begun | {"seconds": 0.0}
+    spent, start = found.pop("seconds"), time.monotonic()
+    if found != begun:
+        raise ValueError(
+            f"{notes}: a run of another recipe or data was stopped here; expected the same, "
+            f"or delete it and {checkpoint.name} to begin anew"
+        )
+    notes.write_text(json.dumps(begun | {"seconds": spent}))
+    options = recipe.fit | {"autocast": autocast, "checkpoint": checkpoint}
     try:
         for step in train.fit(model, recipe.loss(model), given, **options):
             if step.step % 100 == 0:
                 print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
     finally:
         seconds = spent + time.monotonic() - start
-        clock.write_text(str(seconds))
+        notes.write_text(json.dumps(begun | {"seconds": seconds}))
     card = {
         "name": name,
         "spec": recipe.spec,
@@ -282,15 +291,15 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
         },
         "images_seen": recipe.fit["epochs"] * (len(images) // recipe.fit["batch"]) * recipe.fit["batch"],
         "seconds": round(seconds),
-        "hardware": torch.cuda.get_device_name()
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads",
+        "hardware": weights.hardware(device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     weights.save(model, to, card)
     card["held_out"] = recipe.held_out(weights.load(to, device), test.to(device))
     weights.save(model, to, card)
+    for path in (checkpoint, notes):
+        path.unlink()
     return card
 
 

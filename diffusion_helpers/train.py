@@ -114,7 +114,7 @@ def fit(
     With a ``checkpoint`` path the state is written there every minute and on leaving, unless a step
     failed; a later call with the same arguments goes on from it and gives what one uninterrupted run
     would have given.
-    The loop body may draw random numbers or use the model: training keeps its own random state.
+    The loop body may draw random numbers or use the model: on CPU and CUDA, training keeps its own random state.
 
     Raises ValueError for data of unequal lengths or fewer images than ``batch``, for numbers that
     are not positive, for a ``batch`` that ``accumulate`` does not divide, for a loss that is not finite, and for a checkpoint of another run.
@@ -169,10 +169,12 @@ def _fit(
     optim = optimizer(model.parameters(), lr=lr)
     random = _RandomState(seed, device)
     run = {"images": N, "epochs": epochs, "batch": batch, "lr": lr, "seed": seed, "ema": ema, "clip": clip}
+    run["accumulate"] = accumulate
     named = {"optimizer": optimizer, "decay": decay, "autocast": autocast, "device": device.type}
     run |= {key: getattr(value, "__name__", str(value)) for key, value in named.items()}
-    run |= {"accumulate": accumulate} if accumulate > 1 else {}  # older checkpoints, without it, stay good
     path = None if checkpoint is None else Path(checkpoint)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written is said before the work
     done = _restore(path, run, model, average, optim, random) if path is not None and path.exists() else 0
     saved = time.monotonic()
     half_made = False  # an error within a step leaves it so: that state is not one to go on from
@@ -213,10 +215,12 @@ def _fit(
     finally:
         with _whole():  # a second press of stop waits until the model is usable and the state is written
             progress.close()
-            if path is not None and not half_made:
-                _save(path, run, done, model, average, optim, random)
-            model.load_state_dict(average.module.state_dict())
-            model.eval()
+            try:
+                if path is not None and not half_made:
+                    _save(path, run, done, model, average, optim, random)
+            finally:  # a full disk costs the checkpoint, not the model
+                model.load_state_dict(average.module.state_dict())
+                model.eval()
 
 
 @lru_cache(maxsize=1)
@@ -231,7 +235,10 @@ class _RandomState:
     def __init__(self, seed: int, device: torch.device):
         self.devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(self.devices):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
+            for device in self.devices:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
             self._keep()
 
     def _keep(self) -> None:
@@ -273,7 +280,6 @@ def _save(path: Path, run: dict, done: int, model, average, optim, random: _Rand
     tensors |= {f"random.{k}": v for k, v in random.states.items()}
     for i, slots in optim.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in slots.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")  # a crash while writing leaves the last whole file
     meta = {"run": json.dumps(run), "step": str(done)}
     safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, partial, meta)

@@ -207,8 +207,8 @@ class ResidualUNet(nn.Module):
     residual blocks stand at each level on the way down, one more on the way up; ``attention`` lists
     the levels that attend; ``patch`` = 2 folds 2x2 pixels into channels first (pixel-unshuffle),
     which quarters the work. t is (B,) in [0, 1]; y is labels or label weights (see ``label_weights``).
-    Raises ValueError for widths that are not multiples of 8, images of other channels or sizes, and conditions
-    that do not match.
+    Raises ValueError for widths that are not multiples of 8, levels of ``attention`` that do not exist, images of
+    other channels or sizes, and conditions that do not match.
     Sources: Ho et al. 2020, appendix B; Dhariwal and Nichol 2021, section 3.
     """
 
@@ -227,6 +227,8 @@ class ResidualUNet(nn.Module):
         super().__init__()
         if any(width % 8 for width in widths):
             raise ValueError(f"widths = {tuple(widths)}: expected multiples of 8, the number of groups of each norm")
+        if any(i not in range(len(widths)) for i in attention):
+            raise ValueError(f"attention = {tuple(attention)}: expected some of the levels 0 to {len(widths) - 1}")
         self.classes, self.channels = classes, channels
         self.multiple = patch * 2 ** (len(widths) - 1)
         self.width, E = widths[0], 4 * widths[0]
@@ -234,7 +236,8 @@ class ResidualUNet(nn.Module):
         self.embed_y = nn.Linear(classes, E, bias=False) if classes else None
 
         def level(c_in: int, c_out: int, i: int) -> nn.ModuleList:
-            attend = Attention(c_out, max(1, c_out // 32)) if i in attention else nn.Identity()
+            heads = next(n for n in range(max(1, c_out // 32), 0, -1) if c_out % n == 0)  # of about 32 channels
+            attend = Attention(c_out, heads) if i in attention else nn.Identity()
             return nn.ModuleList([ResidualBlock(c_in, c_out, E, dropout), attend])
 
         self.stem = nn.Sequential(nn.PixelUnshuffle(patch), nn.Conv2d(channels * patch**2, self.width, 3, padding=1))

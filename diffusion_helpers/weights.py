@@ -109,3 +109,8 @@ def _open(name: str | Path) -> tuple[Path, dict]:
     if "card" not in meta:
         raise ValueError(f"{path}: has no card; expected a file that diffusion_helpers.weights.save wrote")
     return path, json.loads(meta["card"])
+
+
+def hardware(device: torch.device) -> str:
+    """How cards and reports name what a model ran on: the GPU, or the number of CPU threads."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

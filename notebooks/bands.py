@@ -57,7 +57,7 @@ def main() -> None:
         try:
             found = error(given.kind, weights.load(path), test)
             print(f"{path.name}: {found:.4f}, {share(found, band):.0%}")
-        except (ValueError, KeyError, TypeError) as fault:  # a card that a student wrote may hold anything
+        except Exception as fault:  # a card that a student wrote may hold anything
             print(f"{path.name}: not marked, {' '.join(str(fault).split())[:300]}")
 
 

@@ -1,16 +1,21 @@
 """How long does a class take to grade? ``python tests/measure_grading.py [STUDENTS]``, by default 30.
 
-Each student hands in all lessons: the first a perfect one, the second the untouched copies, and each of the others
-a submission with one known mistake, taken evenly from the table in test_checks.py. Everything runs as it does for an
-instructor, in kernels. Prints what grade.py prints, then the seconds, and who has not lost exactly one exercise.
+Each student hands in all lessons: the first a perfect one, the second the untouched copies, the next nine each with
+one fault (such as an answer that hangs, or a truncated file), and each of the others with one known mistake, taken
+evenly from the table in test_checks.py. Everything runs as it does for an instructor, in kernels. Prints what grade.py
+prints, then the seconds, and who has not lost exactly the exercises that they should.
 """
 
+import copy
 import csv
+import json
 import os
 import re
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -19,6 +24,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "notebooks")]
 import grade  # noqa: E402
 import student  # noqa: E402
+from nbformat import NotebookNode  # noqa: E402
 from nbgrader import utils  # noqa: E402
 from test_checks import MISTAKES  # noqa: E402
 
@@ -35,30 +41,79 @@ def mistakes() -> list[tuple[str, str, str]]:
     return found
 
 
+def answer(book: NotebookNode) -> NotebookNode:
+    """The first answer of a lesson."""
+    return next(filter(utils.is_solution, book.cells))
+
+
+def body(source: str) -> Callable[[NotebookNode], None]:
+    """A fault: this is all that the first answer does."""
+
+    def change(book: NotebookNode) -> None:
+        cell = answer(book)
+        cell.source = f"{cell.source.splitlines()[0]}\n    {source}"
+
+    return change
+
+
+def edited_tests(book: NotebookNode) -> None:
+    body("return None")(book)
+    for cell in filter(utils.is_grade, book.cells):
+        cell.source = "pass"
+
+
+def duplicated_ids(book: NotebookNode) -> None:
+    book.cells.append(copy.deepcopy(answer(book)))
+    body("raise NotImplementedError()")(book)
+    for cell in book.cells:
+        cell.id = "same"
+
+
+# Name: what happens to a lesson; how many exercises that costs, or None for all of the lesson.
+FAULTS: dict[str, tuple[Callable[[NotebookNode], object], int | None]] = {
+    "hanging": (body("while True: pass"), 1),
+    "crashing": (body("__import__('os')._exit(3)"), 1),
+    "hungry": (body("return [0] * 10**9"), 1),
+    "printing without end": (body("while True: print('noise' * 100)"), 1),
+    "edited tests": (edited_tests, 1),
+    "missing cell": (lambda book: book.cells.remove(answer(book)), 1),
+    "duplicated ids": (duplicated_ids, 0),
+    "wrong kernel": (lambda book: book.metadata.kernelspec.update(name="julia-1.9", language="julia"), 0),
+    "truncated": (lambda book: None, None),
+}
+
+
 def main(students: int) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    known = mistakes()
+    known, lessons, expected = mistakes(), student.lessons(), {}
+    exercises = {path.name: sum(map(utils.is_grade, nbformat.read(path, as_version=4).cells)) for path in lessons}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "class"
         for number in range(students):
-            own = folder / f"student {number:02}"
+            fault = list(FAULTS)[number - 2] if 2 <= number < 2 + len(FAULTS) else None
+            name = ["perfect", "stub", *FAULTS][number] if number < 2 + len(FAULTS) else f"mistake {number:02}"
+            changed, task, wrong = known[number * len(known) // students]
+            own = folder / name
             own.mkdir(parents=True)
-            lesson, task, wrong = known[number * len(known) // students]
-            for path in student.lessons():
-                book = nbformat.read(student.STUDENT / path.name if number == 1 else path, as_version=4)
-                for cell in book.cells if number > 1 and path.name == lesson else []:
+            for path in lessons:
+                book = nbformat.read(student.STUDENT / path.name if name == "stub" else path, as_version=4)
+                if fault and path.name == changed:
+                    FAULTS[fault][0](book)
+                for cell in book.cells if name.startswith("mistake") and path.name == changed else []:
                     if cell.metadata.get("nbgrader", {}).get("grade_id") == task:
                         cell.source = wrong
-                nbformat.write(book, own / path.name)
+                text = json.dumps(book)  # as it is: nbformat would mend it
+                (own / path.name).write_text(text[:-300] if (fault, path.name) == ("truncated", changed) else text)
+            lost = {"perfect": 0, "stub": sum(exercises.values())}.get(name, FAULTS[fault][1] if fault else 1)
+            expected[name.replace(" ", "_")] = exercises[changed] if lost is None else lost
         start = time.perf_counter()
         grade.main([str(folder)])
         seconds = time.perf_counter() - start
         with open(Path(scratch) / "class-graded" / "reasons.csv", newline="", encoding="utf8") as file:
-            lost = [row["student"] for row in csv.DictReader(file)]
-    print(
-        f"{students} submissions of {len(student.lessons())} lessons: {seconds:.0f} s, {seconds / students:.0f} s each"
-    )
-    print("not exactly one exercise lost:", *(n for n in range(2, students) if lost.count(f"student_{n:02}") != 1))
+            lost = Counter(row["student"] for row in csv.DictReader(file) if row["exercise"])
+    print(f"{students} submissions of {len(lessons)} lessons: {seconds:.0f} s, {seconds / students:.0f} s each")
+    wrong = [f"{name} ({lost[name]}, expected {count})" for name, count in expected.items() if lost[name] != count]
+    print("lost other than they should:", ", ".join(wrong) or "nobody")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ import sys
 
 import bands
 import pytest
+import safetensors.torch
 
 from diffusion_helpers import data, weights
-from diffusion_helpers.unet import CourseUNet
+from diffusion_helpers.unet import Classifier, CourseUNet
 
 BAND = {"mean": 0.010, "sd": 0.0005}
 
@@ -58,11 +59,17 @@ def test_every_file_gets_its_line(few, tmp_path, monkeypatch, capsys):
     spec = {"spec": {"network": "CourseUNet", "config": {"D": 2}}}
     weights.save(CourseUNet(D=2), tmp_path / "untrained.safetensors", spec)
     (tmp_path / "broken.safetensors").write_bytes(b"noise")
-    files = [tmp_path / "broken.safetensors", tmp_path / "untrained.safetensors"]
+    for name, strange in {"words": "a network", "less": {"network": "CourseUNet", "config": {"D": -1}}}.items():
+        card = {"card": json.dumps({"spec": strange})}
+        safetensors.torch.save_file(CourseUNet(D=2).state_dict(), tmp_path / f"{name}.safetensors", card)
+    weights.save(Classifier(), tmp_path / "digits.safetensors", {"spec": {"network": "Classifier", "config": {}}})
+    files = [tmp_path / f"{name}.safetensors" for name in ("broken", "digits", "words", "less", "untrained")]
     shipped = weights.SHIPPED / "mnist-denoiser.safetensors"
     monkeypatch.setattr(sys, "argv", ["bands.py", "denoiser", *map(str, [*files, shipped])])
     bands.main()
-    reference, broken, untrained, good = capsys.readouterr().out.splitlines()
+    reference, *refused, untrained, good = capsys.readouterr().out.splitlines()
     assert reference.startswith("reference: 0.0")
-    assert broken.startswith("broken.safetensors: not marked, ")
+    for line, path in zip(refused, files, strict=False):
+        assert line.startswith(f"{path.name}: not marked, ")
+    assert len(refused) == 4
     assert untrained.endswith(", 0%") and good.endswith(", 100%")

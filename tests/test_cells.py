@@ -2,9 +2,11 @@
 
 import io
 import os
+import re
 import shutil
 import urllib.request
 import zipfile
+from http.client import IncompleteRead
 from urllib.error import URLError
 
 import numpy as np
@@ -143,7 +145,9 @@ def alter(path):
 @pytest.mark.parametrize("name", ["JPEGImages/a.jpg", "Annotations/b.xml", "ImageSets/Main/test.txt"])
 def test_a_damaged_copy_is_named_and_never_used(mine, name, damage):
     damage(mine / name)
-    with pytest.raises(ValueError, match=f"{mine}: truncated or altered .*delete it to download it again"):
+    with pytest.raises(
+        ValueError, match=f"{re.escape(str(mine))}: truncated or altered .*delete it to download it again"
+    ):
         data.load("cells", "train")
 
 
@@ -190,6 +194,22 @@ def test_a_bad_download_is_refused_and_nothing_of_it_kept(files, arrives, cache,
 def test_offline_there_are_no_cells_and_the_error_says_what_to_do(files):
     with pytest.raises(RuntimeError, match=r"no copy of cells .*\(offline\): .*DIFFUSION_DATA .*BCCD"):
         data.load("cells", "train")
+
+
+def test_a_connection_that_breaks_is_an_error_that_says_what_to_do(files, monkeypatch):
+    class Broken(io.BytesIO):
+        def read(self, *_):
+            raise IncompleteRead(b"", 100)
+
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url: Broken())
+    with pytest.raises(RuntimeError, match=r"no copy of cells .*\(IncompleteRead.*: .*DIFFUSION_DATA .*BCCD"):
+        data.load("cells", "train")
+
+
+def test_a_deleted_copy_is_downloaded_again(files, cache, monkeypatch):
+    (cache / "BCCD" / "rest").mkdir(parents=True)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url: io.BytesIO(zipped(files)))
+    assert data.load("cells", "test").source == "download"
 
 
 def test_an_unfinished_download_does_not_stand_in_the_way(files, cache, monkeypatch):

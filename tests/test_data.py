@@ -227,8 +227,6 @@ def test_a_download_that_was_cut_off_does_not_stand_in_the_way(write, cache):
         (lambda: load("mnist", "validation"), "'validation': expected 'train' or 'test'"),
         (lambda: data.classes("imagenet"), "'imagenet': expected one of cells, fashion, mnist"),
         (lambda: data.turn(torch.zeros(2, 1, 4, 5)), "4x5 pixels: expected squares"),
-        (lambda: load("mnist", "test").first(0), r"first\(0\): expected 1 to 1000"),
-        (lambda: load("mnist", "test").first(1001), r"first\(1001\): expected 1 to 1000"),
         (lambda: unit(torch.zeros(1)), "float32: expected torch.uint8"),
         (lambda: symmetric(torch.zeros(1).long()), "int64: expected torch.uint8"),
     ],
@@ -258,13 +256,8 @@ def test_the_checksum_tells_pixels_labels_and_order():
     a = data.Images(images, torch.arange(4), "local")
     assert a.checksum == data.Images(images.clone(), torch.arange(4), "download").checksum
     turned, renamed = data.Images(images.flip(0), a.labels, ""), data.Images(images, torch.ones(4).long(), "")
-    others = [a.first(3), turned, renamed]
+    others = [data.Images(images[:3], a.labels[:3], "local"), turned, renamed]
     assert len({a.checksum, *(other.checksum for other in others)}) == 4
-
-
-def test_first_takes_images_and_labels_alike():
-    part = data.Images(torch.arange(5)[:, None, None, None].byte(), torch.arange(5), "local").first(2)
-    assert part.images.flatten().tolist() == part.labels.tolist() == [0, 1] and part.source == "local"
 
 
 def positions(image):
@@ -401,6 +394,20 @@ def test_what_cannot_be_read_is_named_counted_and_left_out(tmp_path, capsys):
     assert out == "" and err.count("\n") == 1 and "5 of 7 pictures cannot be read" in err
     for name in ("cut.jpg", "cut.png", "empty.jpg", "text.png", "program.png"):
         assert name in err
+
+
+def test_whatever_a_reader_raises_costs_one_picture(tmp_path, monkeypatch, capsys):
+    paint(tmp_path / "1.png", (1, 2, 3))
+    paint(tmp_path / "2.png", (4, 5, 6))
+
+    def odd(image, undo=data.ImageOps.exif_transpose):
+        if image.filename.endswith("1.png"):
+            raise struct.error("unpack requires a buffer of 8 bytes")
+        return undo(image)
+
+    monkeypatch.setattr(data.ImageOps, "exif_transpose", odd)
+    assert middle(data.from_folder(tmp_path, 8)) == [4, 5, 6]
+    assert "1 of 2 pictures cannot be read and are left out: 1.png" in capsys.readouterr().err
 
 
 def unreadable(tmp_path):

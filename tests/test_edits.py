@@ -313,12 +313,19 @@ def test_slerp_stays_on_the_sphere_from_one_noise_to_the_other():
     assert torch.allclose(ahead, ahead[0], atol=1e-5)  # steps of one length
 
 
+@pytest.mark.parametrize("turn", [0.0, 1e-4, 1e-2])
+def test_slerp_between_noises_that_are_nearly_one_has_no_nan(turn):
+    first, other = torch.randn(2, 1, 28, 28)
+    path = edits.slerp(first, first + turn * other, 5)
+    assert torch.allclose(path, first + turn * torch.linspace(0, 1, 5)[:, None, None, None] * other, atol=1e-3)
+
+
 # Views
 
 
 VIEWS = {
     "upright": edits.UPRIGHT,
-    "upside down": edits.UPSIDE_DOWN,
+    "vertical flip": edits.VERTICAL_FLIP,
     "half turn": edits.HALF_TURN,
     "quarter turn": edits.QUARTER_TURN,
     "negative": edits.NEGATIVE,
@@ -337,10 +344,17 @@ def test_a_view_is_orthogonal_and_back_undoes_it(view):
     assert torch.equal(view.look(x)[1:], view.look(x[1:]))  # each image on its own
 
 
-def test_views_other_than_upright_change_what_is_seen():
-    x = torch.randn(1, 1, 8, 8)
-    seen = [view.look(x) for view in VIEWS.values()]
-    assert all(not torch.equal(one, other) for i, one in enumerate(seen) for other in seen[:i])
+def test_every_view_shows_what_its_name_says():
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None]
+    known = {
+        "upright": [1, 2, 3, 4],
+        "vertical flip": [3, 4, 1, 2],
+        "half turn": [4, 3, 2, 1],
+        "quarter turn": [2, 4, 1, 3],
+        "negative": [-1, -2, -3, -4],
+    }
+    for name, pixels in known.items():
+        assert VIEWS[name].look(x).flatten().tolist() == pixels
 
 
 @every_view
@@ -415,6 +429,9 @@ Y, X = torch.tensor([3, 7]), torch.zeros(2, 1, 4, 4)
         (lambda: edits.tiles(28, 5), "tiles of 5 pixels in images of 28"),
         (lambda: edits.anagram([THREE], [edits.UPRIGHT, edits.HALF_TURN]), "1 denoisers and 2 views"),
         (lambda: edits.hybrid(THREE, THREE, 0.0), "sigma = 0.0"),
+        (lambda: edits.blur(X, 0.0), "sigma = 0.0 in images of 4 pixels: expected above 0 and at most 1"),
+        (lambda: edits.blur(X, 1.1), "sigma = 1.1 in images of 4 pixels: expected above 0 and at most 1"),
+        (lambda: edits.slerp(X[0] + 1, -X[0] - 1, 3), "opposite noises"),
         (lambda: edits.slerp(X[0], X[1], 1), "1 steps"),
         (lambda: edits.slerp(X[0], X, 3), "expected one shape"),
     ],

@@ -245,6 +245,26 @@ def test_an_interrupted_run_goes_on_and_ends_where_the_whole_run_ends(toy, tmp_p
     assert all(torch.equal(pair[0][key], pair[1][key]) for key in pair[0])
 
 
+@pytest.mark.parametrize("change", [{"text": "a toy with mirrored images"}, {"data": digits(20)}])
+def test_a_run_of_another_recipe_or_data_is_not_gone_on_with(change, toy, tmp_path, monkeypatch):
+    def stopped(net):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(RECIPES, "toy", replace(TOY, loss=lambda net: stopped))
+    with pytest.raises(KeyboardInterrupt):
+        recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
+    monkeypatch.setitem(RECIPES, "toy", replace(TOY, text=change.get("text", TOY.text)))
+    monkeypatch.setitem(toy, "train", change.get("data", toy["train"]))
+    with pytest.raises(ValueError, match="toy.json: a run of another recipe or data was stopped here; expected"):
+        recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
+
+
+def test_a_finished_run_leaves_nothing_that_the_next_could_take_for_its_own(toy, tmp_path):
+    first = recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
+    assert not list((tmp_path / "runs").iterdir())
+    assert recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)["held_out"] == first["held_out"]
+
+
 def test_a_recipe_trains_on_its_own_data_and_the_card_says_which(toy, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(data, "load", lambda name, split: asked.append((name, split)) or toy[split])

@@ -79,7 +79,7 @@ def test_the_course_network_keeps_the_shape(D, channels):
 @pytest.mark.parametrize("widths", [(8,), (8, 16), (8, 16, 24)])
 @pytest.mark.parametrize("size", [(3, 64, 64), (1, 32, 16)])
 def test_the_residual_network_keeps_the_shape_and_starts_at_exactly_zero(widths, patch, size):
-    net = ResidualUNet(widths=widths, patch=patch, channels=size[0])
+    net = ResidualUNet(widths=widths, patch=patch, channels=size[0], attention=(len(widths) - 1,))
     out = net(torch.randn(2, *size), torch.rand(2))
     assert torch.equal(out, torch.zeros(2, *size))
     assert awake(net)(torch.randn(2, *size), torch.rand(2)).abs().min() > 0
@@ -98,6 +98,12 @@ def test_four_levels_of_64x64_colours_attend_at_16_and_8_pixels(patch, attention
     y = torch.zeros(2).long()
     t = torch.rand(2)
     assert same(net(x, t, y), net(x, t, y)) and not same(net.train()(x, t, y), net(x, t, y))  # dropout acts in training
+
+
+@pytest.mark.parametrize("width, heads", [(8, 1), (32, 1), (64, 2), (96, 3), (104, 2), (128, 4)])
+def test_a_head_has_about_32_channels_and_every_width_has_whole_heads(width, heads):
+    net = ResidualUNet(widths=(8, width))
+    assert {m.heads for m in net.modules() if isinstance(m, Attention)} == {heads}
 
 
 @pytest.mark.parametrize("blocks, attention", [(1, ()), (2, (0, 1)), (3, (1,))])
@@ -242,7 +248,8 @@ def test_bad_input_is_named(net, given, named):
         (lambda: CourseUNet(2)(X, T), "times were given"),
         (lambda: CourseUNet(2, time=True)(X, T, Y), "labels were given to a network of 0 classes"),
         (lambda: ResidualUNet((8, 16, 24))(X, T), "28x28 pixels: expected multiples of 8"),
-        (lambda: ResidualUNet((104,), attention=(0,)), "104 channels for 3 attention heads"),
+        (lambda: Attention(104, 3), "104 channels for 3 attention heads"),
+        (lambda: ResidualUNet((8, 16), attention=(1, 2)), r"attention = \(1, 2\): expected some of the levels 0 to 1"),
         (lambda: ResidualUNet((12,)), "12"),
         (lambda: Classifier(width=2)(torch.zeros(2, 1, 32, 32)), r"\(2, 1, 32, 32\)"),
         (lambda: Classifier(channels=3, size=64)(torch.zeros(2, 3, 28, 28)), r"expected \(B, 3, 64, 64\)"),

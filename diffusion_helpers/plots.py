@@ -149,7 +149,7 @@ def curves(
         if name == "x" and "x" in log and len(x) <= 8:
             line.set_major_locator(FixedLocator([float(value) for value in x]))
         elif name in log:
-            line.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 1000 * low else (1,)))
+            line.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 1000 * low else (1,), numticks=12))
     axis.grid(alpha=0.25)
     if len(lines) > 1:
         axis.legend(frameon=False)

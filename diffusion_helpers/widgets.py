@@ -243,7 +243,7 @@ def forward_frame(x0: Tensor, eps: Tensor, percent: int, schedule: str, T: int) 
     right.plot(whole.t * T, whole.sigma, "--", label="noise √(1−ᾱ)")
     right.plot([step, step], [level.alpha, level.sigma], "o", color="black")
     right.set(title=f"√ᾱ = {level.alpha:.3f}, SNR = {level.snr:.3g}", ylim=(0, 1.3), xlabel="t")
-    right.legend(frameon=False, loc="upper center", ncols=2)
+    right.legend(frameon=False, loc="upper center", ncols=2, handlelength=1.2, columnspacing=1, borderpad=0.1)
     return figure
 
 

@@ -28,6 +28,15 @@ def test_the_stored_reference_is_what_its_seeds_say():
         assert band["sd"] == pytest.approx(statistics.stdev(band["errors"]), abs=1e-5)
 
 
+def test_the_guide_quotes_the_stored_reference():
+    guide = (bands.FILE.parent / "INSTRUCTORS.md").read_text(encoding="utf8")
+    for kind, band in bands.stored().items():
+        mean, sd = band["mean"], band["sd"]
+        row = next(line for line in guide.splitlines() if line.startswith(f"| `{kind}` "))
+        for quoted in (f"{mean:.4f} ± {sd:.4f}", f"| {mean + 3 * sd:.4f} |", f"| {2 * mean:.4f} |"):
+            assert quoted in row
+
+
 @pytest.fixture
 def few() -> data.Images:
     test = data.load("mnist", "test")

@@ -43,6 +43,18 @@ def test_an_animation_keeps_every_frame_in_order_and_loops(tmp_path) -> None:
     assert shown == [0, 100, 200]
 
 
+def test_a_logarithmic_axis_names_each_power_of_ten_or_each_of_a_few_points() -> None:
+    def named(line) -> list[float]:
+        low, high = line.get_view_interval()
+        return [tick for tick in line.get_majorticklocs() if low <= tick <= high]
+
+    axis = plots.curves([6, 10, 20, 40], {"a": [1e4, 1, 1e-2, 1e-3]}, "x", "y", log="xy", floor=1e-3).axes[0]
+    assert named(axis.xaxis) == [6, 10, 20, 40]
+    assert named(axis.yaxis) == pytest.approx([10.0**k for k in range(-3, 5)])
+    axis = plots.curves(range(1, 31), {"a": torch.linspace(0.09, 0.6, 30)}, "x", "y", log="y").axes[0]
+    assert named(axis.yaxis) == pytest.approx([0.1, 0.2, 0.3, 0.5])
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [

@@ -101,7 +101,7 @@ def download(root: Path) -> None:
     """Fetch the pictures and boxes to ``BCCD`` below ``root``, about 10 MB.
 
     What arrives is checked by content, since a zip made on demand may differ in its bytes.
-    Raises OSError or HTTPException without a network or when it fails, and ValueError when the content is not the expected.
+    Raises OSError or HTTPException when the network fails, and ValueError when the content is not the expected.
     """
     with urllib.request.urlopen(_URL) as answer:
         packed = answer.read()

@@ -176,7 +176,8 @@ def hybrid(far: Denoise, near: Denoise, sigma: float) -> Denoise:
     """The low frequencies of one denoiser's estimate of x0 and the high ones of another's.
 
     ``sigma``, in pixels, is the width of the Gaussian blur that divides them. From afar one sees ``far``.
-    Raises ValueError for a sigma that is not positive or, when called, too wide for the images (see ``blur``). Source: Geng et al. 2024 (arXiv:2404.11615), section 3.2.
+    Raises ValueError unless sigma is positive and, when called, for one too wide for the images (see ``blur``).
+    Source: Geng et al. 2024 (arXiv:2404.11615), section 3.2.
     """
     if not sigma > 0:
         raise ValueError(f"sigma = {sigma}: expected a positive number of pixels")
@@ -205,7 +206,8 @@ def slerp(first: Tensor, last: Tensor, steps: int) -> Tensor:
     """Noise on the great circle from one noise to another, (steps, C, H, W) from two of (C, H, W).
 
     A straight mixture would be too short: its pixels have less variance than noise. Raises ValueError for other
-    shapes, opposite noises or fewer than 2 steps. Source: Shoemake 1985; for noise, Song et al. 2021 (arXiv:2010.02502), section 5.3.
+    shapes, opposite noises or fewer than 2 steps.
+    Source: Shoemake 1985; for noise, Song et al. 2021 (arXiv:2010.02502), section 5.3.
     """
     if steps < 2:
         raise ValueError(f"{steps} steps: expected at least 2")

@@ -14,7 +14,6 @@ import re
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,24 +68,28 @@ def duplicated_ids(book: NotebookNode) -> None:
         cell.id = "same"
 
 
-# Name: what happens to a lesson; how many exercises that costs, or None for all of the lesson.
-FAULTS: dict[str, tuple[Callable[[NotebookNode], object], int | None]] = {
-    "hanging": (body("while True: pass"), 1),
-    "crashing": (body("__import__('os')._exit(3)"), 1),
-    "hungry": (body("return [0] * 10**9"), 1),
-    "printing without end": (body("while True: print('noise' * 100)"), 1),
-    "edited tests": (edited_tests, 1),
-    "missing cell": (lambda book: book.cells.remove(answer(book)), 1),
-    "duplicated ids": (duplicated_ids, 0),
-    "wrong kernel": (lambda book: book.metadata.kernelspec.update(name="julia-1.9", language="julia"), 0),
-    "truncated": (lambda book: None, None),
+FIRST, NONE, ALL = slice(1), slice(0), slice(None)
+# Name: what happens to a lesson; which of its exercises that costs.
+FAULTS: dict[str, tuple[Callable[[NotebookNode], object], slice]] = {
+    "hanging": (body("while True: pass"), FIRST),
+    "crashing": (body("__import__('os')._exit(3)"), FIRST),
+    "hungry": (body("return [0] * 10**9"), FIRST),
+    "printing without end": (body("while True: print('noise' * 100)"), FIRST),
+    "edited tests": (edited_tests, FIRST),
+    "missing cell": (lambda book: book.cells.remove(answer(book)), FIRST),
+    "duplicated ids": (duplicated_ids, NONE),
+    "wrong kernel": (lambda book: book.metadata.kernelspec.update(name="julia-1.9", language="julia"), NONE),
+    "truncated": (lambda book: None, ALL),
 }
 
 
 def main(students: int) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     known, lessons, expected = mistakes(), student.lessons(), {}
-    exercises = {path.name: sum(map(utils.is_grade, nbformat.read(path, as_version=4).cells)) for path in lessons}
+    exercises = {
+        path.name: [grade.exercise(cell) for cell in filter(utils.is_grade, nbformat.read(path, as_version=4).cells)]
+        for path in lessons
+    }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "class"
         for number in range(students):
@@ -104,15 +107,16 @@ def main(students: int) -> None:
                         cell.source = wrong
                 text = json.dumps(book)  # as it is: nbformat would mend it
                 (own / path.name).write_text(text[:-300] if (fault, path.name) == ("truncated", changed) else text)
-            lost = {"perfect": 0, "stub": sum(exercises.values())}.get(name, FAULTS[fault][1] if fault else 1)
-            expected[name.replace(" ", "_")] = exercises[changed] if lost is None else lost
+            lost = {"perfect": [], "stub": sum(exercises.values(), [])}.get(name, [task])
+            expected[name.replace(" ", "_")] = exercises[changed][FAULTS[fault][1]] if fault else lost
         start = time.perf_counter()
         grade.main([str(folder)])
         seconds = time.perf_counter() - start
         with open(Path(scratch) / "class-graded" / "reasons.csv", newline="", encoding="utf8") as file:
-            lost = Counter(row["student"] for row in csv.DictReader(file) if row["exercise"])
+            rows = [row for row in csv.DictReader(file) if row["exercise"]]
     print(f"{students} submissions of {len(lessons)} lessons: {seconds:.0f} s, {seconds / students:.0f} s each")
-    wrong = [f"{name} ({lost[name]}, expected {count})" for name, count in expected.items() if lost[name] != count]
+    found = {name: [row["exercise"] for row in rows if row["student"] == name] for name in expected}
+    wrong = [f"{name} ({found[name]}, expected {lost})" for name, lost in expected.items() if found[name] != lost]
     print("lost other than they should:", ", ".join(wrong) or "nobody")
 
 

@@ -179,7 +179,9 @@ def _fit(
     saved = time.monotonic()
     half_made = False  # an error within a step leaves it so: that state is not one to go on from
 
-    progress = tqdm(total=steps, initial=done, unit="step", disable=not bar)
+    # In a notebook each redraw is three messages. A front end that reads them only after the cell, as nbval does,
+    # holds about 2,000 and loses the rest, the end of the cell among them: so one redraw a second.
+    progress = tqdm(total=steps, initial=done, unit="step", mininterval=1.0, disable=not bar)
     try:
         while done < steps:
             epoch, place = divmod(done, per_epoch)

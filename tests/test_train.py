@@ -5,6 +5,7 @@ import itertools
 import math
 import re
 import signal
+import time
 
 import pytest
 import safetensors.torch
@@ -428,3 +429,13 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "run")
     with pytest.raises(ValueError, match="checkpoint of the run None"):
         next(steps_of(fresh(), checkpoint=tmp_path / "run"))
+
+
+def test_the_bar_is_drawn_at_most_once_a_second(capsys):
+    """Each drawing is three messages to a notebook, and who reads them after the cell holds about 2,000."""
+    begun = time.monotonic()
+    for _ in steps_of(fresh(), epochs=50, bar=True):
+        time.sleep(0.01)
+    seconds = time.monotonic() - begun
+    drawn = capsys.readouterr().err.count("step")
+    assert 2 <= drawn <= seconds + 2  # the first, one a second, the last

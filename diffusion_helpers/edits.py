@@ -20,19 +20,31 @@ from .schedules import Level, noise
 from .unet import label_weights
 
 
-def guide(denoiser: Denoiser, y: Tensor, *, gamma: float | None = None, w: float | None = None) -> Denoise:
+def guide(
+    denoiser: Denoiser,
+    y: Tensor,
+    *,
+    gamma: float | None = None,
+    w: float | None = None,
+    interval: tuple[float, float] = (0.0, 1.0),
+) -> Denoise:
     """Classifier-free guidance: answer x0 = u + gamma * (c - u), c with the labels y and u without.
 
     y is (B,) integers or (B, classes) label weights. Give either ``gamma`` (the course's: 0 is
     unconditional, 1 conditional) or ``w`` (the paper's, gamma = 1 + w). At 0 and 1 the network is asked once
-    and its answer passed on unchanged.
-    Raises ValueError when both or neither are given, for a denoiser without classes and for wrong labels.
-    Source: Ho and Salimans 2022 (arXiv:2207.12598), equation 6.
+    and its answer passed on unchanged. At times t outside ``interval``, (low, high), the answer is c.
+    Raises ValueError when both or neither are given, for a denoiser without classes, for wrong labels, and unless
+    0 <= low <= high <= 1.
+    Sources: Ho and Salimans 2022 (arXiv:2207.12598), equation 6; the interval from Kynkäänniemi et al. 2024
+    (arXiv:2404.07724).
     """
     if (gamma is None) == (w is None):
         raise ValueError(f"gamma = {gamma} and w = {w}: expected exactly one of them (gamma = 1 + w)")
     if not denoiser.classes:
         raise ValueError("guidance of a denoiser with 0 classes: expected one that was trained with labels")
+    if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
+        raise ValueError(f"interval = {interval}: expected two times (low, high), 0 <= low <= high <= 1")
+    low, high = interval
     weights = label_weights(y, denoiser.classes)
     strength = 1 + w if gamma is None else gamma
 
@@ -41,12 +53,15 @@ def guide(denoiser: Denoiser, y: Tensor, *, gamma: float | None = None, w: float
             raise ValueError(f"{len(y)} labels for {len(x)} images: expected one each")
         c = weights.to(x)
         u = torch.zeros_like(c)  # the null label is a row of zeros
-        if strength in (0, 1):
-            return denoiser(x, level, c if strength == 1 else u)
+        pull = torch.where((low <= level.t) & (level.t <= high), float(strength), 1.0)  # () or (B,)
+        for alone, label in ((1, c), (0, u)):
+            if bool((pull == alone).all()):
+                return denoiser(x, level, label)
         twice = Level(*(torch.cat([part, part]) if part.ndim else part for part in level))
         both = denoiser(torch.cat([x, x]), twice, torch.cat([c, u])).x0  # (2B, C, H, W)
         conditional, unconditional = both.chunk(2)
-        return Denoised(x, unconditional + strength * (conditional - unconditional), level)
+        pull = pull.to(x).reshape(-1, *[1] * (x.ndim - 1)) if pull.ndim else pull.to(x)
+        return Denoised(x, unconditional + pull * (conditional - unconditional), level)
 
     return guided
 

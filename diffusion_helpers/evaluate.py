@@ -64,13 +64,15 @@ def generate(
     seed: int = 0,
     autocast: torch.dtype | None = None,
     spacing: str = "uniform",
+    interval: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[Tensor, Tensor | None, float]:
     """Samples, labels and cost: images (n, C, H, W) uint8, labels (n,), and network evaluations per image.
 
     The labels go 0, 1, 2 ... in turn; a model without classes has none and takes no ``gamma``. The noise is drawn on
     the CPU from ``seed``, so it is the same on every device. ``sampler`` is "ddim", "ddpm" (posterior variance),
-    "ddpm-beta", "heun" or "dpmpp_2m"; ``spacing`` is that of ``Schedule.grid``. Raises ValueError for another, n < 1,
-    a gamma that does not fit the model, and samples that are not finite.
+    "ddpm-beta", "heun" or "dpmpp_2m"; ``spacing`` is that of ``Schedule.grid``, ``interval`` that of ``edits.guide``.
+    Raises ValueError for another, n < 1, a gamma or interval that does not fit the model, and samples that are not
+    finite.
     """
     if sampler not in STEPS:
         raise ValueError(f"sampler {sampler!r}: expected one of {', '.join(STEPS)}")
@@ -79,6 +81,8 @@ def generate(
     if (gamma is None) != (model.classes == 0):
         expected = "a number" if model.classes else "none"
         raise ValueError(f"gamma = {gamma} for a model of {model.classes} classes: expected {expected}")
+    if tuple(interval) != (0.0, 1.0) and not model.classes:
+        raise ValueError(f"interval = {interval} for a model of 0 classes: expected (0.0, 1.0), it is not guided")
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     step = STEPS[sampler]
@@ -95,7 +99,7 @@ def generate(
         for start in range(0, n, BATCH):
             x = torch.randn(min(BATCH, n - start), *shape, generator=generator).to(device)
             y = None if labels is None else labels[start : start + BATCH].to(device)
-            denoise = model if y is None else edits.guide(model, y, gamma=gamma)
+            denoise = model if y is None else edits.guide(model, y, gamma=gamma, interval=interval)
             for state in samplers.sample(denoise, x, levels, step):
                 x = state.x
                 bar.update(1)
@@ -128,6 +132,7 @@ def evaluate(
     cache: Path | None = None,
     bfloat16: bool = False,
     spacing: str = "uniform",
+    interval: tuple[float, float] = (0.0, 1.0),
 ) -> dict:
     """The report on a shipped model, or on the model in a file, as a dictionary that JSON can hold.
 
@@ -165,6 +170,7 @@ def evaluate(
         "steps": steps,
         "spacing": spacing,
         "gamma": gamma,
+        "interval": list(interval),
         "seed": seed,
         "precision": "bfloat16" if bfloat16 else "float32",
     }
@@ -174,7 +180,7 @@ def evaluate(
         start = time.monotonic()
         autocast = torch.bfloat16 if bfloat16 else None
         images, labels, evaluations = generate(
-            model, samples, test.images.shape[1:], sampler, steps, gamma, seed, autocast, spacing
+            model, samples, test.images.shape[1:], sampler, steps, gamma, seed, autocast, spacing, interval
         )
         cost = {
             "evaluations": evaluations,
@@ -294,7 +300,7 @@ def markdown(reports: list[dict]) -> str:
         "": [f"`{recipe['model']}`" for recipe in recipes],
         "---": ["---"] * len(reports),
         "sampler": [f"{recipe['sampler']}, {recipe['steps']} {recipe['spacing']} steps" for recipe in recipes],
-        "guidance γ": ["" if recipe["gamma"] is None else f"{recipe['gamma']:g}" for recipe in recipes],
+        "guidance γ": [_guidance(recipe) for recipe in recipes],
         "evaluations per sample": [f"{report['evaluations_per_sample']:g}" for report in reports],
         "N": [f"{report['N']:,}" for report in reports],
     }
@@ -305,6 +311,13 @@ def markdown(reports: list[dict]) -> str:
     notes = sorted({f"Reference: {r['reference']['N']:,} {r['reference']['data']} test images." for r in reports})
     notes += sorted({f"±: {r['error']}. In brackets the floor: {r['floor']}." for r in reports})
     return "\n".join("| " + " | ".join([name, *row]) + " |" for name, row in rows.items()) + "\n\n" + " ".join(notes)
+
+
+def _guidance(recipe: dict) -> str:
+    if recipe["gamma"] is None:
+        return ""
+    low, high = recipe["interval"]
+    return f"{recipe['gamma']:g}" + ("" if (low, high) == (0, 1) else f" at t = {low:g} to {high:g}")
 
 
 def _cell(form: str, value: float, error: float, floor: float, floor_error: float | None) -> str:
@@ -358,6 +371,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--spacing", default="uniform", help="uniform, log_snr or karras (default: uniform)")
     parser.add_argument("--gamma", type=float, help="guidance, 1 + w (default: 1, the labels as they are)")
+    parser.add_argument(
+        "--interval",
+        type=float,
+        nargs=2,
+        default=(0.0, 1.0),
+        metavar=("LOW", "HIGH"),
+        help="the times t of the guidance (default: 0 1, all)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--features", help="a classifier, or Inception weights (.pth) (default: that of the data)")
     parser.add_argument("--cache", type=Path, help="a .safetensors file that keeps the samples")
@@ -377,6 +398,8 @@ def main() -> None:
         parser.error(str(error))
     recipe = report["recipe"]
     guided = "" if recipe["gamma"] is None else f"-gamma{recipe['gamma']:g}"
+    if recipe["interval"] != [0.0, 1.0]:
+        guided += "-interval{:g}-{:g}".format(*recipe["interval"])
     spaced = "" if recipe["spacing"] == "uniform" else f"-{recipe['spacing']}"
     default = (
         f"{recipe['model']}-{recipe['sampler']}{recipe['steps']}{spaced}{guided}"

@@ -88,6 +88,21 @@ def test_guidance_is_linear_in_gamma_for_x0_and_for_eps(make, gamma):
 
 
 @both
+@pytest.mark.parametrize("gamma", [0.0, 3.0])
+def test_guidance_in_an_interval_is_the_guided_answer_inside_and_exactly_the_conditional_outside(make, gamma):
+    model, x = make()
+    y = labels(model)
+    everywhere, inside = guide(model, y, gamma=gamma), guide(model, y, gamma=gamma, interval=(0.3, 0.7))
+    for t in (0.3, 0.5, 0.7):
+        assert torch.equal(inside(x, flow()(t)).x0, everywhere(x, flow()(t)).x0)
+    for t in (0.05, 0.29, 0.71, 0.99):
+        assert torch.equal(inside(x, flow()(t)).x0, model(x, flow()(t), y).x0)
+    mixed = flow()(torch.tensor([0.1, 0.4, 0.6, 0.9]))
+    found, c = inside(x, mixed).x0, model(x, mixed, y).x0
+    assert scaled(found[[0, 3]], c[[0, 3]]) and scaled(found[[1, 2]], everywhere(x, mixed).x0[[1, 2]])
+
+
+@both
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 3.0])
 def test_one_hot_weights_are_integer_labels(make, gamma):
     model, x = make()
@@ -410,6 +425,9 @@ Y, X = torch.tensor([3, 7]), torch.zeros(2, 1, 4, 4)
         (lambda: guide(model(), Y, gamma=0.0, w=-1.0), "gamma = 0.0 and w = -1.0"),
         (lambda: guide(model(), Y), "gamma = None and w = None"),
         (lambda: guide(Denoiser(CourseUNet(D=2, time=True), "eps", flow()), Y, gamma=3.0), "0 classes"),
+        (lambda: guide(model(), Y, gamma=3.0, interval=(0.7, 0.3)), r"interval = \(0.7, 0.3\): expected two times"),
+        (lambda: guide(model(), Y, gamma=3.0, interval=(0.2, 1.5)), r"interval = \(0.2, 1.5\): expected two times"),
+        (lambda: guide(model(), Y, gamma=3.0, interval=(0.5,)), r"interval = \(0.5,\): expected two times"),
         (lambda: guide(model(), torch.tensor([3, 11]), gamma=3.0), "labels from 3 to 11: expected 0 to 9"),
         (lambda: guide(model(), torch.tensor([-1, 3]), gamma=0.0), "labels from -1 to 3: expected 0 to 9"),
         (lambda: guide(model(), torch.tensor(3), gamma=3.0), r"labels of shape \(\)"),

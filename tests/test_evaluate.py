@@ -92,6 +92,14 @@ def test_guidance_doubles_the_evaluations(gamma, expected):
     assert not model.net._forward_pre_hooks
 
 
+def test_outside_the_interval_of_the_guidance_the_network_is_asked_once():
+    model = Denoiser(Painter(), "x0", flow())  # four steps, from t = 1, 0.75, 0.5 and 0.25
+    make = lambda **options: evaluate.generate(model, 12, (1, 28, 28), steps=4, gamma=2.5, **options)[2]  # noqa: E731
+    assert make(interval=(0.3, 0.8)) == 6 and make(interval=(0.0, 0.2)) == 4
+    with pytest.raises(ValueError, match=r"interval = \(0.3, 0.8\) for a model of 0 classes"):
+        evaluate.generate(weights.build(PLAIN), 3, (1, 28, 28), steps=2, interval=(0.3, 0.8))
+
+
 def test_samples_come_from_the_seed_alone():
     torch.manual_seed(0)
     model = weights.build(PLAIN)
@@ -154,6 +162,7 @@ def test_a_report_holds_what_it_takes_to_read_and_repeat_it(folder):
         "steps": 2,
         "spacing": "uniform",
         "gamma": 2.0,
+        "interval": [0.0, 1.0],
         "seed": 3,
         "precision": "float32",
     }
@@ -258,7 +267,14 @@ def test_cached_samples_give_the_same_report_without_sampling(folder, tmp_path, 
 def test_samples_of_another_recipe_are_made_anew(folder, tmp_path, capsys):
     cache = tmp_path / "samples.safetensors"
     report(folder, cache=cache)
-    for change in ({"seed": 1}, {"samples": 21}, {"gamma": 3.0}, {"steps": 3}, {"sampler": "ddpm"}):
+    for change in (
+        {"seed": 1},
+        {"samples": 21},
+        {"gamma": 3.0},
+        {"steps": 3},
+        {"sampler": "ddpm"},
+        {"interval": (0, 0.5)},
+    ):
         found = report(folder, cache=cache, **change)
         assert "another recipe" in capsys.readouterr().out
         with safetensors.safe_open(cache, "pt") as file:
@@ -287,8 +303,9 @@ def run(monkeypatch, *arguments):
 def test_the_command_prints_a_table_and_writes_json(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     features = ["--features", folder / "classifier.safetensors"]
-    run(monkeypatch, folder / "guided.safetensors", "--samples", 20, "--steps", 2, "--gamma", 1.5, *features)
-    path = Path("runs/guided-ddim2-gamma1.5-N20-seed0.json")
+    guided = ["--gamma", 1.5, "--interval", 0.2, 0.75]
+    run(monkeypatch, folder / "guided.safetensors", "--samples", 20, "--steps", 2, *guided, *features)
+    path = Path("runs/guided-ddim2-gamma1.5-interval0.2-0.75-N20-seed0.json")
     found, printed = json.loads(path.read_text()), capsys.readouterr().out
     for title, _, _ in evaluate.FORMATS.values():
         assert title in printed
@@ -311,7 +328,7 @@ def test_the_command_prints_a_table_and_writes_json(folder, tmp_path, monkeypatc
     fid = found["metrics"]["fid"]
     cells = {row[0].removeprefix("| "): row[1:] for row in rows}
     assert cells["FID (lower)"][0] == f"{fid['value']:.3f} ± {fid['error']:.3f} ({fid['floor']:.3f})"
-    assert cells["label agreement (higher)"][1] == " |" and cells["guidance γ"] == ["1.5", " |"]
+    assert cells["label agreement (higher)"][1] == " |" and cells["guidance γ"] == ["1.5 at t = 0.2 to 0.75", " |"]
     assert page.startswith("# Title\n") and page.endswith(f"{evaluate.END}\n\nrest\n") and "old" not in page
     run(monkeypatch, "--table")
     assert Path("README.md").read_text(encoding="utf-8") == page

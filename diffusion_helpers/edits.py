@@ -53,7 +53,8 @@ def guide(
             raise ValueError(f"{len(y)} labels for {len(x)} images: expected one each")
         c = weights.to(x)
         u = torch.zeros_like(c)  # the null label is a row of zeros
-        pull = torch.where((low <= level.t) & (level.t <= high), float(strength), 1.0)  # () or (B,)
+        inside = ((low <= level.t) & (level.t <= high)).double()
+        pull = 1 + (strength - 1) * inside  # () or (B,)
         for alone, label in ((1, c), (0, u)):
             if bool((pull == alone).all()):
                 return denoiser(x, level, label)

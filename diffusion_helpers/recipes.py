@@ -171,17 +171,17 @@ RECIPES: dict[str, Recipe] = {
     ),
     "mnist-ddpm": Recipe(
         spec=_course(0, 32),
-        loss=diffusion_loss,
+        loss=lambda model: diffusion_loss(model, model.schedule.stratified),
         held_out=diffusion_held_out,
-        fit={"epochs": 10, "batch": 64, "lr": 2e-3},
-        text="eps prediction, T = 300, beta 1e-4 to 0.02; Adam, rate x 0.1 over the run; EMA 0.999",
+        fit={"epochs": 24, "batch": 64, "lr": 2e-3},
+        text="eps prediction, T = 300, beta 1e-4 to 0.02, stratified uniform t; Adam, rate x 0.1 over the run; EMA 0.999",
     ),
     "mnist-guided": Recipe(
         spec=_course(10, 32),
-        loss=diffusion_loss,
+        loss=lambda model: diffusion_loss(model, model.schedule.stratified),
         held_out=diffusion_held_out,
-        fit={"epochs": 10, "batch": 64, "lr": 2e-3},
-        text="eps prediction, T = 300, beta 1e-4 to 0.02, labels dropped with p = 0.1; Adam, rate x 0.1 over the run; EMA 0.999",
+        fit={"epochs": 24, "batch": 64, "lr": 2e-3},
+        text="eps prediction, T = 300, beta 1e-4 to 0.02, stratified uniform t, labels dropped with p = 0.1; Adam, rate x 0.1 over the run; EMA 0.999",
         labels=True,
     ),
     "mnist-guided-residual": Recipe(

@@ -175,6 +175,32 @@ def test_draw_of_a_continuous_schedule_is_uniform():
 
 
 @pytest.mark.parametrize("n", [1, 2, 128, 1000])
+def test_stratified_times_fall_one_in_each_stratum_of_a_continuous_schedule(n):
+    t = flow().stratified(n)
+    assert t.shape == (n,) and torch.equal((t * n).floor().long().sort().values, torch.arange(n))
+
+
+@pytest.mark.parametrize("schedule", [linear_beta(10), cosine(10)], ids=lambda s: s.name)
+@pytest.mark.parametrize("n", [10, 70, 25])
+def test_a_stratified_batch_holds_each_index_as_often_as_it_can(schedule, n):
+    """n/10 strata lie in each tenth, and at most two more reach into it."""
+    index = schedule.stratified(n) * 10
+    count = torch.bincount(index.round().long(), minlength=11)
+    assert torch.allclose(index, index.round(), rtol=0, atol=1e-12)
+    assert len(count) == 11 and count[0] == 0
+    assert bool(((count[1:] - n / 10).abs() < (1e-9 if n % 10 == 0 else 2)).all())
+
+
+def test_each_stratified_time_alone_is_as_likely_as_any_and_knows_nothing_of_its_place():
+    """First, middle and last of many small batches: an index and its place in the batch are independent."""
+    batches, p = 6000, 0.1
+    index = torch.stack([linear_beta(10).stratified(3) * 10 for _ in range(batches)]).round().long()
+    for place in index.T:
+        count = torch.bincount(place, minlength=11)[1:]
+        assert bool(((count - batches * p).abs() < 6 * (batches * p * (1 - p)) ** 0.5).all())
+
+
+@pytest.mark.parametrize("n", [1, 2, 128, 1000])
 def test_logit_normal_puts_one_time_in_each_equally_likely_stratum(n):
     t = logit_normal(n)
     probability = torch.special.ndtr(t.logit())

@@ -79,7 +79,7 @@ def trained(name: str, epochs: int) -> float:
 
 
 print(f"N = {N}, seed 0, {torch.get_num_threads()} threads")
-if chosen.train:
+if chosen.train is not None:
     for name in ("mnist-ddpm", "mnist-guided"):
         mse = trained(name, chosen.train)
         print(f"{name:24} pixels in [0, 1], for {chosen.train} epochs: {mse:.4f}", flush=True)

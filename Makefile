@@ -1,5 +1,7 @@
 # make lab        open the lessons in JupyterLab
 # make test       every test, and every notebook from top to bottom
+# make check      the tests without the lessons: two minutes
+# make full       what needs the full data sets, where DIFFUSION_DATA names them
 # make browser    the notebooks and their sliders in JupyterLab and headless Chromium (Debian: apt install chromium)
 # make notebooks  write the outputs of the notebooks anew
 # make student    write the students' copies anew
@@ -16,13 +18,21 @@ TORCH ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: lab test browser notebooks student lint
+.PHONY: lab test check full browser notebooks student lint
 
+# Jupyter says where it serves in a warning; what it says below that would stand after it. Root is somebody's own
+# container or cloud machine: Jupyter's refusal is about shared ones.
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks --log-level=WARN --allow-root
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/python -m pytest tests --numprocesses=auto --dist=worksteal
+
+full: $(READY)
+	$(BIN)/python -m pytest tests -m full
 
 browser: $(READY)
 	$(BIN)/python -m pip install --quiet playwright
@@ -39,11 +49,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check
 
 # Debian's python3 comes without what a virtual environment needs, so that is asked first.
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt
 	@command -v "$(PYTHON)" >/dev/null || { echo "$(PYTHON) not found: install Python 3.10 or newer, or name yours: PYTHON=..."; exit 1; }
 	@"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 10))" || { echo "$(PYTHON) is too old: install Python 3.10 or newer, or name yours: PYTHON=..."; exit 1; }
 	@"$(PYTHON)" -c "import ensurepip, venv" 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: sudo apt install python3-venv"; exit 1; }
-	"$(PYTHON)" -m venv --clear "$(VENV)"
+	"$(PYTHON)" -m venv "$(VENV)"
 	$(if $(TORCH),$(BIN)/python -m pip install $(TORCH))
 	$(BIN)/python -m pip install -r requirements.txt
 	@touch $@

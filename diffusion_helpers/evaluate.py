@@ -4,10 +4,7 @@
 
 prints a table and writes it as JSON, to ``--json`` or a file in ``runs``. Samples are made 250 at a time, their labels
 balanced, and measured as 8-bit images, so that ``--cache FILE`` gives the very same numbers again. What the
-measures, floors and error bars are: see ``metrics``. The reports on the shipped models are JSON files in
-``diffusion_helpers/results``; the table in README.md is written from them, in the folder of the repository, with
-
-    python -m diffusion_helpers.evaluate --table
+measures, floors and error bars are: see ``metrics``.
 """
 
 from __future__ import annotations
@@ -19,6 +16,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,78 +26,76 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import data, edits, metrics, samplers, weights
+from . import data, edits, metrics, reports, samplers, weights
 from .denoise import Denoiser
 
 BATCH = 250
-RESULTS = Path(__file__).parent / "results"
-STEPS = {
-    "ddim": samplers.ddim,
-    "ddpm": samplers.ddpm,
-    "ddpm-beta": partial(samplers.ddpm, variance="beta"),
-    "heun": samplers.heun,
-    "dpmpp_2m": samplers.dpmpp_2m,
-}
-FORMATS = {  # how a measure is printed, and whether more or less of it is better
-    "fid": ("FID", "{:.3f}", "lower"),
-    "kid": ("KID", "{:.5f}", "lower"),
-    "precision": ("precision", "{:.3f}", "higher"),
-    "recall": ("recall", "{:.3f}", "higher"),
-    "density": ("density", "{:.3f}", "higher"),
-    "coverage": ("coverage", "{:.3f}", "higher"),
-    "inception_score": ("IS", "{:.3f}", "higher"),
-    "label_agreement": ("label agreement", "{:.2%}", "higher"),
-    "nearest": ("nearest training image", "{:.2f}", "near the floor"),
-}
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
-def generate(
-    model: Denoiser,
-    n: int,
-    shape: tuple[int, int, int],
-    sampler: str = "ddim",
-    steps: int = 20,
-    gamma: float | None = None,
-    seed: int = 0,
-    autocast: torch.dtype | None = None,
-    spacing: str = "uniform",
-    interval: tuple[float, float] = (0.0, 1.0),
-) -> tuple[Tensor, Tensor | None, float]:
-    """Samples, labels and cost: images (n, C, H, W) uint8, labels (n,), and network evaluations per image.
+@dataclass(frozen=True)
+class Run:
+    """How a set of samples is drawn.
+
+    ``sampler`` is a name in ``samplers.SAMPLERS``, ``spacing`` that of ``Schedule.grid``; ``gamma`` the guidance of a model
+    with classes (1: the labels as they are), at the times t in ``interval``; ``precision`` "float32" or "bfloat16".
+    Raises ValueError for a sampler or precision that is not known, and for fewer than 1 sample.
+    """
+
+    samples: int = 2000
+    sampler: str = "ddim"
+    steps: int = 20
+    spacing: str = "uniform"
+    gamma: float | None = None
+    interval: tuple[float, float] = (0.0, 1.0)
+    seed: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.sampler not in samplers.SAMPLERS:
+            raise ValueError(f"sampler {self.sampler!r}: expected one of {', '.join(samplers.SAMPLERS)}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision {self.precision!r}: expected 'float32' or 'bfloat16'")
+        if self.samples < 1:
+            raise ValueError(f"{self.samples} samples: expected at least 1")
+
+    @property
+    def name(self) -> str:
+        """What tells it from other runs of a model, for a file name."""
+        spaced = "" if self.spacing == "uniform" else f"-{self.spacing}"
+        guided = "" if self.gamma is None else f"-gamma{self.gamma:g}"
+        part = "" if tuple(self.interval) == (0.0, 1.0) else "-interval{:g}-{:g}".format(*self.interval)
+        return f"{self.sampler}{self.steps}{spaced}{guided}{part}-N{self.samples}-seed{self.seed}"
+
+
+def generate(model: Denoiser, shape: tuple[int, int, int], run: Run) -> tuple[Tensor, Tensor | None, float]:
+    """Samples, labels and cost: images (N, C, H, W) uint8, labels (N,), and network evaluations per image.
 
     The labels go 0, 1, 2 ... in turn; a model without classes has none and takes no ``gamma``. The noise is drawn on
-    the CPU from ``seed``, so it is the same on every device. ``sampler`` is "ddim", "ddpm" (posterior variance),
-    "ddpm-beta", "heun" or "dpmpp_2m"; ``spacing`` is that of ``Schedule.grid``, ``interval`` that of ``edits.guide``.
-    Raises ValueError for another, n < 1, a gamma or interval that does not fit the model, and samples that are not
-    finite.
+    the CPU from the run's seed, so it is the same on every device.
+    Raises ValueError for a gamma or interval that does not fit the model, and samples that are not finite.
     """
-    if sampler not in STEPS:
-        raise ValueError(f"sampler {sampler!r}: expected one of {', '.join(STEPS)}")
-    if n < 1:
-        raise ValueError(f"{n} samples: expected at least 1")
-    if (gamma is None) != (model.classes == 0):
+    if (run.gamma is None) != (model.classes == 0):
         expected = "a number" if model.classes else "none"
-        raise ValueError(f"gamma = {gamma} for a model of {model.classes} classes: expected {expected}")
-    if tuple(interval) != (0.0, 1.0) and not model.classes:
-        raise ValueError(f"interval = {interval} for a model of 0 classes: expected (0.0, 1.0), it is not guided")
+        raise ValueError(f"gamma = {run.gamma} for a model of {model.classes} classes: expected {expected}")
+    if tuple(run.interval) != (0.0, 1.0) and not model.classes:
+        raise ValueError(f"interval = {run.interval} for a model of 0 classes: expected (0.0, 1.0), it is not guided")
     device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    step = STEPS[sampler]
-    if sampler.startswith("ddpm"):
+    generator = torch.Generator().manual_seed(run.seed)
+    step, fresh = samplers.SAMPLERS[run.sampler]
+    if fresh:
         step = partial(step, generator=generator)
-    levels = model.schedule.grid(steps, spacing)
-    labels = _labels(model, n)
+    levels = model.schedule.grid(run.steps, run.spacing)
+    labels = _labels(model, run.samples)
     seen = [0]  # images the network was given; with guidance each counts twice
 
     def count(net: nn.Module, inputs: tuple) -> None:
         seen[0] += len(inputs[0])
 
     def batches() -> Iterator[Tensor]:
-        for start in range(0, n, BATCH):
-            x = torch.randn(min(BATCH, n - start), *shape, generator=generator).to(device)
+        for start in range(0, run.samples, BATCH):
+            x = torch.randn(min(BATCH, run.samples - start), *shape, generator=generator).to(device)
             y = None if labels is None else labels[start : start + BATCH].to(device)
-            denoise = model if y is None else edits.guide(model, y, gamma=gamma, interval=interval)
+            denoise = model if y is None else edits.guide(model, y, gamma=run.gamma, interval=run.interval)
             for state in samplers.sample(denoise, x, levels, step):
                 x = state.x
                 bar.update(1)
@@ -108,38 +104,26 @@ def generate(
             yield ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
 
     hook = model.net.register_forward_pre_hook(count)
-    precision = torch.autocast(device.type, autocast) if autocast else nullcontext()
+    precision = torch.autocast(device.type, torch.bfloat16) if run.precision == "bfloat16" else nullcontext()
     try:
-        with tqdm(total=-(-n // BATCH) * len(levels), desc="sampling", unit="step") as bar, precision:
+        with tqdm(total=-(-run.samples // BATCH) * len(levels), desc="sampling", unit="step") as bar, precision:
             images = torch.cat(list(batches()))
     finally:
         hook.remove()
-    return images, labels, seen[0] / n
+    return images, labels, seen[0] / run.samples
 
 
 def _labels(model: Denoiser, n: int) -> Tensor | None:
     return torch.arange(n) % model.classes if model.classes else None
 
 
-def evaluate(
-    name: str | Path,
-    samples: int = 2000,
-    sampler: str = "ddim",
-    steps: int = 20,
-    gamma: float | None = None,
-    seed: int = 0,
-    features: str | Path | None = None,
-    cache: Path | None = None,
-    bfloat16: bool = False,
-    spacing: str = "uniform",
-    interval: tuple[float, float] = (0.0, 1.0),
-) -> dict:
+def evaluate(name: str | Path, run: Run, features: str | Path | None = None, cache: Path | None = None) -> dict:
     """The report on a shipped model, or on the model in a file, as a dictionary that JSON can hold.
 
-    ``features`` is a classifier by name or file, or torch-fidelity's Inception weights (.pth); if not given, the shipped
-    classifier of the data the model was trained on. Where a model learnt uneven classes as if they were even (see
-    ``recipes``), the reference is as many test images of each class as the rarest has. ``cache`` keeps the
-    samples, and they are read from there when they are of this very model and recipe.
+    ``features`` is a classifier by name or file; if not given, the shipped classifier of the data the model was
+    trained on. Where a model learnt uneven classes as if they were even (see ``recipes``), the reference is as many
+    test images of each class as the rarest has. ``cache`` keeps the samples, and they are read from there when they
+    are of this very model and run.
     Raises ValueError for what is not a diffusion model, images that the features do not fit, and whatever
     ``generate`` and ``metrics.report`` do not take.
     """
@@ -147,8 +131,8 @@ def evaluate(
     card, model = weights.card(name), weights.load(name, device)
     if not isinstance(model, Denoiser):
         raise ValueError(f"{name} is a {type(model).__name__}: expected a diffusion model")
-    if model.classes and gamma is None:
-        gamma = 1.0  # the labels as they are
+    if model.classes and run.gamma is None:
+        run = replace(run, gamma=1.0)  # the labels as they are
     source = card.get("data", {}).get("name")
     if source is None:
         raise ValueError(f"the card of {name} does not name its data: expected a card such as recipes.run writes")
@@ -157,31 +141,20 @@ def evaluate(
         test = test.balanced(fewest=True)  # what the model was to learn: the set itself has other shares
     network, seen_by = _feature_network(features or f"{source}-classifier", device)
     most, alike = min(len(train.images), len(test.images)), ""
-    if model.classes and not isinstance(network, metrics.Inception):
+    if model.classes:
         rarest = min(int(part.labels.bincount(minlength=model.classes).min()) for part in (train, test))
         most, alike = min(most, model.classes * rarest), " of each class"
-    if not 12 <= samples <= most:  # as metrics.report would say, but before the work
-        raise ValueError(f"{samples} samples: expected 12 to {most}, since a floor needs as many real images{alike}")
-    recipe = {
-        "model": card.get("name", str(name)),
-        "weights": _checksum(model),
-        "samples": samples,
-        "sampler": sampler,
-        "steps": steps,
-        "spacing": spacing,
-        "gamma": gamma,
-        "interval": list(interval),
-        "seed": seed,
-        "precision": "bfloat16" if bfloat16 else "float32",
-    }
+    if not 12 <= run.samples <= most:  # as metrics.report would say, but before the work
+        raise ValueError(
+            f"{run.samples} samples: expected 12 to {most}, since a floor needs as many real images{alike}"
+        )
+    recipe = {"model": card.get("name", str(name)), "weights": _checksum(model)} | asdict(run)
+    recipe["interval"] = list(run.interval)  # as JSON has it
     made = _cached(cache, recipe) if cache else None
     if made is None:
         model.to(memory_format=torch.channels_last)
         start = time.monotonic()
-        autocast = torch.bfloat16 if bfloat16 else None
-        images, labels, evaluations = generate(
-            model, samples, test.images.shape[1:], sampler, steps, gamma, seed, autocast, spacing, interval
-        )
+        images, labels, evaluations = generate(model, test.images.shape[1:], run)
         cost = {
             "evaluations": evaluations,
             "seconds": round(time.monotonic() - start, 2),
@@ -194,7 +167,7 @@ def evaluate(
             )
     else:
         images, cost = made
-        labels = _labels(model, samples)
+        labels = _labels(model, run.samples)
     start = time.monotonic()
     found = _measure(images, labels, train, test, network)
     return {
@@ -204,7 +177,7 @@ def evaluate(
         "seconds_measuring": round(time.monotonic() - start, 2),
         "hardware": cost["hardware"],
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
-        "N": samples,
+        "N": run.samples,
         "features": {"network": seen_by, "weights": _checksum(network)},
         "reference": {"data": source, "split": "test", "N": len(test.images), "source": test.source},
         "floor": "the same of real images, as many, with the same labels if the samples have any: training images "
@@ -222,8 +195,6 @@ def _measure(
     # Six times as many, since the rarest class must suffice for five sets with as many of each; of blood cells, all.
     picked = torch.randperm(len(train.images), generator=generator)[: max(6 * n, 5000)]
     unseen = test.images[torch.randperm(len(test.images), generator=generator)[:n]]
-    if isinstance(network, metrics.Inception):
-        labels = None  # it knows other classes
     with tqdm(total=5, desc="measuring", unit="part") as bar:
 
         def look(pixels: Tensor, labels: Tensor | None = None) -> metrics.Features:
@@ -240,9 +211,7 @@ def _measure(
 
 
 def _feature_network(features: str | Path, device: torch.device) -> tuple[nn.Module, str]:
-    """The network that the metrics look through, and its name."""
-    if Path(features).suffix == ".pth":
-        return metrics.Inception(features).to(device), "Inception-v3"
+    """The classifier that the metrics look through, and its name."""
     network = weights.load(features, device)
     if not (hasattr(network, "features") and hasattr(network, "head")):
         raise ValueError(f"{features} is a {type(network).__name__}: expected a classifier")
@@ -274,141 +243,47 @@ def _cached(path: Path, recipe: dict) -> tuple[Tensor, dict] | None:
         raise ValueError(f"{path}: truncated or not a safetensors file ({error})") from None
 
 
-def text(report: dict) -> str:
-    """The report as a table of plain text: each measure, its error bar, and the floor."""
-    lines = [f"{'':24}{'value':>10}{'±':>9}{'floor':>10}{'±':>9}   better"]
-    for key, result in report["metrics"].items():
-        title, form, better = FORMATS[key]
-        numbers = ["" if number is None else form.format(number) for number in result.values()]
-        lines.append(f"{title:24}{numbers[0]:>10}{numbers[1]:>9}{numbers[2]:>10}{numbers[3]:>9}   {better}")
-    reference, features = report["reference"], report["features"]["network"]
-    lines.append(
-        f"N = {report['N']:,}; features: {features}; reference: {reference['N']:,} {reference['data']} test images"
-    )
-    lines.append(f"floor: {report['floor']}; ±: {report['error']}")
-    lines.append(
-        f"{report['evaluations_per_sample']:g} evaluations per sample; {report['seconds_sampling']:.0f} s sampling "
-        f"({report['hardware']}), {report['seconds_measuring']:.0f} s measuring"
-    )
-    return "\n".join(lines)
-
-
-def markdown(reports: list[dict]) -> str:
-    """The reports as one table in Markdown: a column each, a row for each measure, the floor in brackets."""
-    recipes = [report["recipe"] for report in reports]
-    rows = {
-        "": [f"`{recipe['model']}`" for recipe in recipes],
-        "---": ["---"] * len(reports),
-        "sampler": [f"{recipe['sampler']}, {recipe['steps']} {recipe['spacing']} steps" for recipe in recipes],
-        "guidance γ": [_guidance(recipe) for recipe in recipes],
-        "evaluations per sample": [f"{report['evaluations_per_sample']:g}" for report in reports],
-        "N": [f"{report['N']:,}" for report in reports],
-    }
-    for key, (title, form, better) in FORMATS.items():
-        found = [report["metrics"].get(key) for report in reports]
-        rows[f"{title} ({better})"] = [_cell(form, **result) if result else "" for result in found]
-    rows["features"] = [report["features"]["network"] for report in reports]
-    notes = sorted({f"Reference: {r['reference']['N']:,} {r['reference']['data']} test images." for r in reports})
-    notes += sorted({f"±: {r['error']}. In brackets the floor: {r['floor']}." for r in reports})
-    return "\n".join("| " + " | ".join([name, *row]) + " |" for name, row in rows.items()) + "\n\n" + " ".join(notes)
-
-
-def _guidance(recipe: dict) -> str:
-    if recipe["gamma"] is None:
-        return ""
-    low, high = recipe["interval"]
-    return f"{recipe['gamma']:g}" + ("" if (low, high) == (0, 1) else f" at t = {low:g} to {high:g}")
-
-
-def _cell(form: str, value: float, error: float, floor: float, floor_error: float | None) -> str:
-    return f"{form.format(value)} ± {form.format(error)} ({form.format(floor)})"
-
-
-def stored(folder: Path | None = None) -> list[dict]:
-    """The reports in ``folder`` (default: those on the shipped models), by model, evaluations and guidance.
-
-    Raises ValueError when there are none.
-    """
-    folder = folder or RESULTS
-    reports = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")]
-    if not reports:
-        raise ValueError(f"no .json file in {folder}: expected reports that this command wrote")
-    return sorted(reports, key=lambda r: (r["recipe"]["model"], r["evaluations_per_sample"], r["recipe"]["gamma"] or 0))
-
-
-def best(reports: list[dict]) -> list[dict]:
-    """Of each model the report with the lowest FID, in the order the models come in."""
-    found: dict[str, dict] = {}
-    for report in reports:
-        name = report["recipe"]["model"]
-        if name not in found or report["metrics"]["fid"]["value"] < found[name]["metrics"]["fid"]["value"]:
-            found[name] = report
-    return list(found.values())
-
-
-def write_table(readme: Path, results: Path) -> int:
-    """Replace what is between the two marks in ``readme`` by the best report of each model in ``results``; how many.
-
-    Raises ValueError when there is no report, no readme, or not exactly one pair of marks in it.
-    """
-    reports = best(stored(results))
-    if not readme.is_file():
-        raise ValueError(f"{readme}: no such file; expected to be started in the folder of the repository")
-    page = readme.read_text(encoding="utf-8")
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise ValueError(f"{readme}: expected one line {BEGIN} and below it one line {END}")
-    table = markdown(reports)
-    before, rest = page.split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
-    return len(reports)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m diffusion_helpers.evaluate", description=__doc__.split("\n")[0])
-    parser.add_argument("name", nargs="?", help="a shipped model, or a .safetensors file")
-    parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--sampler", choices=STEPS, default="ddim")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--spacing", default="uniform", help="uniform, log_snr or karras (default: uniform)")
+    parser.add_argument("name", help="a shipped model, or a .safetensors file")
+    parser.add_argument("--samples", type=int, default=Run.samples)
+    parser.add_argument("--sampler", choices=samplers.SAMPLERS, default=Run.sampler)
+    parser.add_argument("--steps", type=int, default=Run.steps)
+    parser.add_argument("--spacing", default=Run.spacing, help="uniform, log_snr or karras (default: %(default)s)")
     parser.add_argument("--gamma", type=float, help="guidance, 1 + w (default: 1, the labels as they are)")
     parser.add_argument(
         "--interval",
         type=float,
         nargs=2,
-        default=(0.0, 1.0),
+        default=Run.interval,
         metavar=("LOW", "HIGH"),
         help="the times t of the guidance (default: 0 1, all)",
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--features", help="a classifier, or Inception weights (.pth) (default: that of the data)")
+    parser.add_argument("--seed", type=int, default=Run.seed)
+    parser.add_argument(
+        "--bfloat16",
+        dest="precision",
+        action="store_const",
+        const="bfloat16",
+        default=Run.precision,
+        help="mixed precision, on processors and GPUs that have it",
+    )
+    parser.add_argument("--features", help="a classifier by name or file (default: that of the data)")
     parser.add_argument("--cache", type=Path, help="a .safetensors file that keeps the samples")
     parser.add_argument("--json", type=Path, help="where the report is written (default: a file in runs)")
-    parser.add_argument("--bfloat16", action="store_true", help="mixed precision, on processors and GPUs that have it")
-    parser.add_argument("--table", action="store_true", help="write the table in README.md from the stored reports")
-    chosen = parser.parse_args()
-    if chosen.table == bool(chosen.name):
-        parser.error("expected the name of a model, or --table")
+    chosen = vars(parser.parse_args())
+    name, features, cache, path = (chosen.pop(key) for key in ("name", "features", "cache", "json"))
     try:
-        if chosen.table:
-            print(f"{write_table(Path('README.md'), RESULTS)} models in the table of README.md")
-            return
-        options = {k: v for k, v in vars(chosen).items() if k not in ("json", "table")}
-        report = evaluate(**options)
+        run = Run(**chosen | {"interval": tuple(chosen["interval"])})
+        report = evaluate(name, run, features, cache)
     except ValueError as error:
         parser.error(str(error))
-    recipe = report["recipe"]
-    guided = "" if recipe["gamma"] is None else f"-gamma{recipe['gamma']:g}"
-    if recipe["interval"] != [0.0, 1.0]:
-        guided += "-interval{:g}-{:g}".format(*recipe["interval"])
-    spaced = "" if recipe["spacing"] == "uniform" else f"-{recipe['spacing']}"
-    default = (
-        f"{recipe['model']}-{recipe['sampler']}{recipe['steps']}{spaced}{guided}"
-        f"-N{recipe['samples']}-seed{recipe['seed']}.json"
-    )
-    path = chosen.json or Path("runs") / default
+    if path is None:
+        drawn = replace(run, gamma=report["recipe"]["gamma"])
+        path = Path("runs") / f"{report['recipe']['model']}-{drawn.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(text(report))
+    print(reports.text(report))
     print(f"written to {path}")
 
 

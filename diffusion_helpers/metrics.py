@@ -101,39 +101,6 @@ def extract(
     return Features(torch.cat(values), torch.cat(logits), name, None if labels is None else labels.cpu())
 
 
-class Inception(nn.Module):
-    """Inception-v3 as FID was first defined: images (N, 1 or 3, H, W) in [-1, 1] to 2048 features and 1008 logits.
-
-    ``path`` is torch-fidelity's file weights-inception-2015-12-05-6726825d.pth, which is not downloaded here: see
-    github.com/toshas/torch-fidelity/releases. Its features are made for photographs of 299x299 pixels.
-    Raises ValueError when the file or the torch-fidelity package is missing, or the file holds more than weights.
-    Source: Heusel et al. 2017 (arXiv:1706.08500); Szegedy et al. 2016 (arXiv:1512.00567).
-    """
-
-    def __init__(self, path: str | Path):
-        super().__init__()
-        if not Path(path).is_file():
-            raise ValueError(
-                f"{path}: no such file; expected torch-fidelity's weights-inception-2015-12-05-6726825d.pth"
-            )
-        try:
-            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-        except ImportError:
-            raise ValueError("Inception features need the torch-fidelity package: pip install torch-fidelity") from None
-        try:
-            torch.load(path, weights_only=True)  # torch-fidelity would run whatever code is in the file
-        except Exception as error:
-            raise ValueError(f"{path}: expected a file of weights only ({error})") from None
-        self.net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
-
-    def features(self, x: Tensor) -> Tensor:
-        pixels = ((x + 1) * 127.5).round().byte()
-        return torch.cat([self.net(part)[0] for part in pixels.expand(-1, 3, -1, -1).split(50)])
-
-    def head(self, features: Tensor) -> Tensor:
-        return features @ self.net.fc.weight.T  # without the bias, as the Inception score was first computed
-
-
 # ---- features to numbers
 
 

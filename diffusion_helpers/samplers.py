@@ -7,7 +7,9 @@ A denoiser is any function ``(x, level) -> Denoised``. Its estimate of x0 fixes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -216,3 +218,19 @@ class Trajectory:
     def __getitem__(self, i: int) -> Denoised:
         state = self._states[i]
         return Denoised(state.x.float(), state.x0.float(), state.level)
+
+
+class Sampler(NamedTuple):
+    """A step by name, and whether it draws fresh noise: then it takes a ``generator``."""
+
+    step: Step
+    stochastic: bool
+
+
+SAMPLERS = {
+    "ddim": Sampler(ddim, stochastic=False),
+    "ddpm": Sampler(ddpm, stochastic=True),
+    "ddpm-beta": Sampler(partial(ddpm, variance="beta"), stochastic=True),
+    "heun": Sampler(heun, stochastic=False),
+    "dpmpp_2m": Sampler(dpmpp_2m, stochastic=False),
+}

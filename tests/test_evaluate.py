@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from itertools import combinations, product
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from diffusion_helpers import data, evaluate, weights
+from diffusion_helpers import data, evaluate, reports, samplers, weights
 from diffusion_helpers.denoise import Denoiser
+from diffusion_helpers.evaluate import Run
 from diffusion_helpers.schedules import flow, linear_beta
 
 pytestmark = pytest.mark.filterwarnings("ignore:FID of")  # 20 images in 128 features
@@ -52,9 +54,13 @@ def folder(tmp_path_factory):
     return folder
 
 
-def report(folder, name="guided", **options):
-    options = {"samples": 20, "steps": 2, "features": folder / "classifier.safetensors"} | options
-    return evaluate.evaluate(folder / f"{name}.safetensors", **options)
+def report(folder, name="guided", features="classifier", cache=None, **options):
+    run = Run(**{"samples": 20, "steps": 2} | options)
+    return evaluate.evaluate(folder / f"{name}.safetensors", run, folder / f"{features}.safetensors", cache)
+
+
+def make(model, shape=(1, 28, 28), **options):
+    return evaluate.generate(model, shape, Run(**options))
 
 
 class Painter(nn.Module):
@@ -78,7 +84,7 @@ class Painter(nn.Module):
 def test_samples_are_8_bit_images_of_balanced_labels_in_bounded_batches(monkeypatch):
     monkeypatch.setattr(evaluate, "BATCH", 7)
     net = Painter()
-    images, labels, evaluations = evaluate.generate(Denoiser(net, "x0", flow()), 30, (1, 28, 28), steps=3, gamma=1.0)
+    images, labels, evaluations = make(Denoiser(net, "x0", flow()), samples=30, steps=3, gamma=1.0)
     assert images.dtype == torch.uint8 and images.shape == (30, 1, 28, 28)
     assert labels.bincount().tolist() == [3] * 10
     assert torch.allclose(data.symmetric(images)[:, 0, 0, 0], 0.1 * labels, atol=0.005)  # each image has its label
@@ -88,64 +94,76 @@ def test_samples_are_8_bit_images_of_balanced_labels_in_bounded_batches(monkeypa
 @pytest.mark.parametrize(("gamma", "expected"), [(0.0, 4), (1.0, 4), (2.5, 8)])
 def test_guidance_doubles_the_evaluations(gamma, expected):
     model = Denoiser(Painter(), "x0", flow())
-    assert evaluate.generate(model, 12, (1, 28, 28), steps=4, gamma=gamma)[2] == expected
+    assert make(model, samples=12, steps=4, gamma=gamma)[2] == expected
     assert not model.net._forward_pre_hooks
 
 
 def test_outside_the_interval_of_the_guidance_the_network_is_asked_once():
     model = Denoiser(Painter(), "x0", flow())  # four steps, from t = 1, 0.75, 0.5 and 0.25
-    make = lambda **options: evaluate.generate(model, 12, (1, 28, 28), steps=4, gamma=2.5, **options)[2]  # noqa: E731
-    assert make(interval=(0.3, 0.8)) == 6 and make(interval=(0.0, 0.2)) == 4
+    cost = {part: make(model, samples=12, steps=4, gamma=2.5, interval=part)[2] for part in ((0.3, 0.8), (0.0, 0.2))}
+    assert cost == {(0.3, 0.8): 6, (0.0, 0.2): 4}
     with pytest.raises(ValueError, match=r"interval = \(0.3, 0.8\) for a model of 0 classes"):
-        evaluate.generate(weights.build(PLAIN), 3, (1, 28, 28), steps=2, interval=(0.3, 0.8))
+        make(weights.build(PLAIN), samples=3, steps=2, interval=(0.3, 0.8))
 
 
 def test_samples_come_from_the_seed_alone():
     torch.manual_seed(0)
     model = weights.build(PLAIN)
-    make = lambda **options: evaluate.generate(model, 3, (1, 28, 28), steps=3, **options)[0]  # noqa: E731
-    for sampler in evaluate.STEPS:
-        assert torch.equal(make(sampler=sampler, seed=1), make(sampler=sampler, seed=1))
-        assert not torch.equal(make(sampler=sampler, seed=1), make(sampler=sampler, seed=2))
+    for sampler in samplers.SAMPLERS:
+        first, again, other = (make(model, samples=3, steps=3, sampler=sampler, seed=s)[0] for s in (1, 1, 2))
+        assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_every_sampler_and_spacing_makes_samples_of_its_own():
     torch.manual_seed(0)
     model = weights.build(PLAIN)
-    ways = [*product(evaluate.STEPS, ["uniform"]), ("ddim", "karras"), ("ddim", "log_snr")]
-    made = [evaluate.generate(model, 3, (1, 28, 28), way, steps=4, spacing=spacing)[0] for way, spacing in ways]
+    ways = [*product(samplers.SAMPLERS, ["uniform"]), ("ddim", "karras"), ("ddim", "log_snr")]
+    made = [make(model, samples=3, sampler=way, steps=4, spacing=spacing)[0] for way, spacing in ways]
     assert all(not torch.equal(one, other) for one, other in combinations(made, 2))
 
 
 def test_the_samplers_are_those_of_the_package():
-    from functools import partial
-
-    from diffusion_helpers import samplers
-
     torch.manual_seed(0)
     model, generator = weights.build(PLAIN), torch.Generator().manual_seed(5)
     x = torch.randn(4, 1, 28, 28, generator=generator)
     step = partial(samplers.ddpm, variance="beta", generator=generator)
     *_, last = samplers.sample(model, x, linear_beta(20).grid(5), step)
-    found = evaluate.generate(model, 4, (1, 28, 28), "ddpm-beta", steps=5, seed=5)[0]
+    found = make(model, samples=4, sampler="ddpm-beta", steps=5, seed=5)[0]
     assert (data.symmetric(found) - last.x.clamp(-1, 1)).abs().max() < 1 / 127
+
+
+def test_a_sampler_from_outside_is_used_by_its_name(monkeypatch):
+    """Half a step of DDIM, then the other half: as good as DDIM with twice the steps on the straight path."""
+
+    def halved(denoise, x, at, to, prev=None):
+        between = flow()((at.t + to.t) / 2)
+        lower, _ = samplers.ddim(denoise, x, at, between)
+        return samplers.ddim(denoise, lower, between, to)
+
+    monkeypatch.setitem(samplers.SAMPLERS, "halved", samplers.Sampler(halved, stochastic=False))
+    torch.manual_seed(0)
+    model = weights.build(GUIDED)
+    images, _, evaluations = make(model, samples=4, sampler="halved", steps=3, gamma=1.0)
+    twice = make(model, samples=4, sampler="ddim", steps=6, gamma=1.0)[0]
+    assert evaluations == 6 and (images.int() - twice.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"sampler": "euler"}, "sampler 'euler': expected one of ddim, ddpm, ddpm-beta"),
-        ({"n": 0}, "0 samples: expected at least 1"),
+        ({"samples": 0}, "0 samples: expected at least 1"),
+        ({"precision": "float8"}, "precision 'float8': expected 'float32' or 'bfloat16'"),
         ({"gamma": None}, "gamma = None for a model of 10 classes: expected a number"),
         ({"steps": 0}, "steps = 0: expected a whole number"),
         ({"bad": True}, "samples 0 to 5 hold NaN or infinity"),
     ],
 )
 def test_bad_requests_are_refused(options, message):
-    options = {"n": 5, "shape": (1, 28, 28), "gamma": 1.0, "steps": 2, "bad": False} | options
+    options = {"samples": 5, "gamma": 1.0, "steps": 2, "bad": False} | options
     model = Denoiser(Painter(options.pop("bad")), "x0", flow())
     with pytest.raises(ValueError, match=message):
-        evaluate.generate(model, **options)
+        make(model, **options)
 
 
 # ---- the report
@@ -169,7 +187,7 @@ def test_a_report_holds_what_it_takes_to_read_and_repeat_it(folder):
     assert found["features"]["network"] == "classifier" and len(found["features"]["weights"]) == 16
     assert found["reference"] == {"data": "mnist", "split": "test", "N": 40, "source": "made up"}
     assert found["seconds_sampling"] > 0 and found["hardware"] and found["versions"]["torch"]
-    assert set(found["metrics"]) == set(evaluate.FORMATS)
+    assert set(found["metrics"]) == set(reports.FORMATS)
     for result in found["metrics"].values():
         assert list(result) == ["value", "error", "floor", "floor_error"]
 
@@ -182,21 +200,19 @@ def test_a_model_without_classes_has_no_guidance_and_no_label_agreement(folder):
 
 
 def test_mixed_precision_is_on_the_record(folder):
-    assert report(folder, bfloat16=True)["recipe"]["precision"] == "bfloat16"
+    assert report(folder, precision="bfloat16")["recipe"]["precision"] == "bfloat16"
 
 
 def test_what_cannot_be_evaluated_is_refused(folder):
     with pytest.raises(ValueError, match="is a Classifier: expected a diffusion model"):
         report(folder, "classifier")
     with pytest.raises(ValueError, match="is a Denoiser: expected a classifier"):
-        report(folder, features=folder / "guided.safetensors")
+        report(folder, features="guided")
     with pytest.raises(ValueError, match="no such file"):
         report(folder, "missing")
     weights.save(weights.build(PLAIN), folder / "bare.safetensors", {"spec": PLAIN})
     with pytest.raises(ValueError, match="does not name its data"):
         report(folder, "bare")
-    with pytest.raises(ValueError, match="weights-inception"):
-        report(folder, features=folder / "missing.pth")
     for samples in (11, 41):
         with pytest.raises(ValueError, match=f"{samples} samples: expected 12 to 40"):
             report(folder, samples=samples)
@@ -230,10 +246,10 @@ def cells(tmp_path, monkeypatch):
 
 
 def test_colour_images_of_another_size_are_seen_through_the_classifier_of_their_data(cells):
-    found = evaluate.evaluate("cells-guided", samples=15, steps=2, gamma=1.5)
+    found = evaluate.evaluate("cells-guided", Run(samples=15, steps=2, gamma=1.5))
     assert found["features"]["network"] == "cells-classifier"
     assert (found["reference"]["data"], found["reference"]["N"]) == ("cells", 15)  # 5 of each, as the rarest has
-    assert set(found["metrics"]) == set(evaluate.FORMATS)
+    assert set(found["metrics"]) == set(reports.FORMATS)
     assert found["metrics"]["inception_score"]["value"] <= 3
 
 
@@ -242,12 +258,12 @@ def test_the_rarest_class_limits_the_number_of_samples(cells):
     with pytest.raises(
         ValueError, match="16 samples: expected 12 to 15, since a floor needs as many real .* of each cl"
     ):
-        evaluate.evaluate("cells-guided", samples=16, steps=2)
+        evaluate.evaluate("cells-guided", Run(samples=16, steps=2))
 
 
 def test_features_that_do_not_fit_the_images_are_refused(cells, folder):
     with pytest.raises(ValueError, match=r"\(.*3, 64, 64\): expected \(B, 1, 28, 28\)"):
-        evaluate.evaluate("cells-guided", samples=15, steps=2, features=folder / "classifier.safetensors")
+        evaluate.evaluate("cells-guided", Run(samples=15, steps=2), folder / "classifier.safetensors")
 
 
 # ---- the cache
@@ -306,61 +322,25 @@ def test_the_command_prints_a_table_and_writes_json(folder, tmp_path, monkeypatc
     guided = ["--gamma", 1.5, "--interval", 0.2, 0.75]
     run(monkeypatch, folder / "guided.safetensors", "--samples", 20, "--steps", 2, *guided, *features)
     path = Path("runs/guided-ddim2-gamma1.5-interval0.2-0.75-N20-seed0.json")
-    found, printed = json.loads(path.read_text()), capsys.readouterr().out
-    for title, _, _ in evaluate.FORMATS.values():
+    assert json.loads(path.read_text())["recipe"]["interval"] == [0.2, 0.75]
+    printed = capsys.readouterr().out
+    for title, _, _ in reports.FORMATS.values():
         assert title in printed
     assert "N = 20; features: classifier; reference: 40 mnist test images" in printed and str(path) in printed
     run(monkeypatch, folder / "plain.safetensors", "--samples", 20, "--steps", 2, "--json", "a/b.json", *features)
     assert json.loads(Path("a/b.json").read_text())["recipe"]["model"] == "plain"
 
-    Path("README.md").write_text(f"# Title\n\n{evaluate.BEGIN}\nold\n{evaluate.END}\n\nrest\n", encoding="utf-8")
-    Path("results").mkdir()
-    worse = found | {"metrics": found["metrics"] | {"fid": found["metrics"]["fid"] | {"value": 99.0}}}
-    Path("results/a-worse-one.json").write_text(json.dumps(worse))
-    for file in (path, Path("a/b.json")):
-        (Path("results") / file.name).write_bytes(file.read_bytes())
-    monkeypatch.setattr(evaluate, "RESULTS", Path("results"))
-    run(monkeypatch, "--table")
-    page = Path("README.md").read_text(encoding="utf-8")
-    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("|")]
-    assert {len(row) for row in rows} == {3}
-    assert rows[0] == ["| ", "`guided`", "`plain` |"] and rows[1] == ["| ---", "---", "--- |"]
-    fid = found["metrics"]["fid"]
-    cells = {row[0].removeprefix("| "): row[1:] for row in rows}
-    assert cells["FID (lower)"][0] == f"{fid['value']:.3f} ± {fid['error']:.3f} ({fid['floor']:.3f})"
-    assert cells["label agreement (higher)"][1] == " |" and cells["guidance γ"] == ["1.5 at t = 0.2 to 0.75", " |"]
-    assert page.startswith("# Title\n") and page.endswith(f"{evaluate.END}\n\nrest\n") and "old" not in page
-    run(monkeypatch, "--table")
-    assert Path("README.md").read_text(encoding="utf-8") == page
-
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected the name of a model, or --table"),
+        ([], "required: name"),
         (["mnist-nothing"], "model 'mnist-nothing': expected one of"),
-        (["a", "--table"], "expected the name of a model, or --table"),
-        (["--table"], "no .json file in results"),
         (["a", "--sampler", "euler"], "invalid choice"),
     ],
 )
 def test_the_command_says_what_is_wrong(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluate, "RESULTS", Path("results"))
     with pytest.raises(SystemExit):
         run(monkeypatch, *arguments)
     assert message in capsys.readouterr().err
-
-
-def test_the_table_needs_a_readme_with_one_pair_of_marks(tmp_path):
-    recipe = {"model": "a", "gamma": None}
-    report = {"recipe": recipe, "evaluations_per_sample": 1, "metrics": {"fid": {"value": 1.0}}}
-    (tmp_path / "a.json").write_text(json.dumps(report))
-    readme = tmp_path / "README.md"
-    with pytest.raises(ValueError, match="no such file"):
-        evaluate.write_table(readme, tmp_path)
-    for page in ("none", evaluate.BEGIN, f"{evaluate.END}\n{evaluate.BEGIN}", 2 * f"{evaluate.BEGIN}{evaluate.END}"):
-        readme.write_text(page)
-        with pytest.raises(ValueError, match="expected one line"):
-            evaluate.write_table(readme, tmp_path)
-        assert readme.read_text() == page

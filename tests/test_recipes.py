@@ -197,7 +197,8 @@ FIELDS = (
 def toy(monkeypatch):
     sets = {"train": digits(20), "test": digits(10)}
     monkeypatch.setattr(data, "load", lambda name, split: sets[split])  # whatever the name
-    monkeypatch.setattr(recipes, "ALL", dict.fromkeys(recipes.ALL, 20))
+    for name, source in data.SOURCES.items():
+        monkeypatch.setitem(data.SOURCES, name, replace(source, sizes={"train": 20, "test": 10}))
     monkeypatch.setitem(RECIPES, "toy", TOY)
     return sets
 
@@ -273,10 +274,10 @@ def test_a_recipe_trains_on_its_own_data_and_the_card_says_which(toy, tmp_path, 
     assert asked == [("fashion", "train"), ("fashion", "test")] and card["data"]["name"] == "fashion"
 
 
-@pytest.mark.parametrize("name", recipes.ALL)
+@pytest.mark.parametrize("name", data.SOURCES)
 def test_a_part_of_the_data_never_makes_a_model(name, toy, tmp_path, monkeypatch):
     monkeypatch.setitem(RECIPES, "toy", replace(TOY, data_set=name))
-    monkeypatch.setitem(recipes.ALL, name, 21)
+    monkeypatch.setitem(data.SOURCES, name, replace(data.SOURCES[name], sizes={"train": 21, "test": 10}))
     with pytest.raises(ValueError, match=f"20 training images of {name}: expected 21"):
         recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
     assert not list(tmp_path.iterdir())

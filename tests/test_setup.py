@@ -26,7 +26,7 @@ COLAB = {
 
 # The rooms that a program without figures needs, and what none of them may load.
 ROOMS = "data, denoise, schedules, train, unet, weights"
-HEAVY = {"matplotlib", "ipywidgets", "torchmetrics", "torchvision", "tqdm", "mlxtend", "IPython"}
+HEAVY = {"matplotlib", "ipywidgets", "torchmetrics", "torchvision", "tqdm", "IPython"}
 IMPORT = f"""
 import sys, time, torch
 before = set(sys.modules)

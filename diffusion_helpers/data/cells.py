@@ -6,14 +6,8 @@ platelet. Source: github.com/Shenggan/BCCD_Dataset, MIT licence; boxes are in th
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
-import shutil
-import urllib.request
-import zipfile
-import zlib
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,17 +16,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .sources import Source, mosaic, verified
+
 LABELS = {"WBC": 0, "RBC": 1, "Platelets": 2}
 SIZE = 64
 CONTEXT = 1.15  # a crop over the longer side of its box
+FOLDER = "BCCD/BCCD"
+FILES = ("Annotations/*.xml", "ImageSets/Main/*.txt", "JPEGImages/*.jpg")
+SHA256 = "debd2d76b13c300a3999f96a08cbe9ada5f231c3f882f9877a65a01a695872d1"
 _LISTS = {"train": "trainval", "test": "test"}
-_URL = "https://codeload.github.com/Shenggan/BCCD_Dataset/zip/d272fb14cdff6e473fafeeeba32aba5f560e9e43"
-_SHA256 = "9358971741c3024a99b84f230651fabb7f0d28dad10b752e0732c9798b99391a"
-
-
-def present(root: Path) -> bool:
-    """Whether there is a copy below ``root``, as the repository has it: ``BCCD/BCCD/Annotations`` and so on."""
-    return _folder(root).exists()
+URL = "https://codeload.github.com/Shenggan/BCCD_Dataset/zip/d272fb14cdff6e473fafeeeba32aba5f560e9e43"
 
 
 def read(root: Path, split: str) -> tuple[Tensor, Tensor]:
@@ -41,15 +34,9 @@ def read(root: Path, split: str) -> tuple[Tensor, Tensor]:
     The set's own lists of pictures decide, so that no picture is in both splits. A box that ``boxes`` leaves out
     is not cut. Raises ValueError for a copy that is not whole or altered.
     """
-    folder = _folder(root)
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    files = {name: content for name, content in files.items() if _wanted(name)}
-    found = _checksum(files)
-    if found != _SHA256:
-        raise ValueError(
-            f"{folder}: truncated or altered ({len(files)} files, SHA-256 {found[:12]}...): "
-            f"expected SHA-256 {_SHA256[:12]}...; delete it to download it again"
-        )
+    folder = root / FOLDER
+    names = (path.relative_to(folder).as_posix() for pattern in FILES for path in folder.glob(pattern))
+    files = verified(folder, names, SHA256)
     images, labels = [], []
     for name in files[f"ImageSets/Main/{_LISTS[split]}.txt"].decode().split():
         picture = Image.open(io.BytesIO(files[f"JPEGImages/{name}.jpg"])).convert("RGB")
@@ -57,6 +44,14 @@ def read(root: Path, split: str) -> tuple[Tensor, Tensor]:
             images.append(crop(picture, box))
             labels.append(label)
     return torch.stack(images), torch.tensor(labels)
+
+
+def fetch(root: Path) -> None:
+    """The set's repository as a zip, about 10 MB, unpacked to ``BCCD`` below ``root``."""
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    download_and_extract_archive(URL, root, filename="BCCD.zip", remove_finished=True)
+    next(root.iterdir()).rename(root / "BCCD")  # the one folder, which is named after the commit
 
 
 def boxes(annotation: str) -> list[tuple[int, tuple[int, int, int, int]]]:
@@ -97,52 +92,12 @@ def crop(picture: Image.Image, box: tuple[int, int, int, int]) -> Tensor:
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
 
-def download(root: Path) -> None:
-    """Fetch the pictures and boxes to ``BCCD`` below ``root``, about 10 MB.
-
-    What arrives is checked by content, since a zip made on demand may differ in its bytes.
-    Raises OSError or HTTPException when the network fails, and ValueError when the content is not the expected.
-    """
-    with urllib.request.urlopen(_URL) as answer:
-        packed = answer.read()
-    try:
-        files = dict(_unpack(packed))
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{_URL}: expected a whole zip file ({error})") from None
-    if _checksum(files) != _SHA256:
-        raise ValueError(f"{_URL}: {len(files)} files of another content; expected SHA-256 {_SHA256[:12]}...")
-    partial = root / "BCCD.part"  # a crash while writing leaves no half-made copy
-    shutil.rmtree(partial, ignore_errors=True)
-    for name, content in files.items():
-        path = partial / "BCCD" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    shutil.rmtree(root / "BCCD", ignore_errors=True)  # what a learner who deleted a damaged copy may have left
-    os.replace(partial, root / "BCCD")
-
-
-def _folder(root: Path) -> Path:
-    return root / "BCCD" / "BCCD"
-
-
-def _wanted(name: str) -> bool:
-    """Whether the set's file of this name, relative to its folder, is one of those that ``read`` needs."""
-    folder, _, file = name.rpartition("/")
-    return (folder, Path(file).suffix) in {("Annotations", ".xml"), ("JPEGImages", ".jpg"), ("ImageSets/Main", ".txt")}
-
-
-def _unpack(packed: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each wanted file in the zip; its names begin with the repository's and ``BCCD``."""
-    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        for full in archive.namelist():
-            name = full.partition("/BCCD/")[2]
-            if _wanted(name):
-                yield name, archive.read(full)
-
-
-def _checksum(files: dict[str, bytes]) -> str:
-    """SHA-256 of names and contents, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(name.encode() + b"\0" + hashlib.sha256(files[name]).digest())
-    return digest.hexdigest()
+CELLS = Source(
+    folder=FOLDER,
+    classes=("white cell", "red cell", "platelet"),
+    sizes={"train": 3934, "test": 944},
+    licence="Shenggan; MIT",
+    read=read,
+    fetch=fetch,
+    sample=partial(mosaic, "cells.png", "5bc03113da21467a2ec0d382e36dc3330c961faf4e1dd3ac182442b3017bdcba", 3, 162),
+)

@@ -177,6 +177,7 @@ def test_what_is_right_at_single_values_alone_fails_with_a_hint(name) -> None:
         ("even_weights", lambda labels: 1.0 - (labels == labels[0]).float()),
         ("gain", lambda net, x, sigma: 0.0 * net(x + sigma * torch.randn_like(x)).mean()),
         ("interpolate_labels", lambda first, last, share: torch.eye(10)[5]),
+        ("edit_start", lambda image, eps, levels, t: (image, None)),
         ("frechet", lambda mu1, cov1, mu2, cov2: (cov1 @ cov2).sum() * 1j),
     ],
 )

@@ -29,11 +29,11 @@ class Check:
     """An exercise: call it with the learner's answer, a function (or, for one exercise, a number).
 
     ``right`` is an answer; ``cases`` draws the arguments of several calls; ``mistakes`` is a list of hints, each
-    followed by the wrong answers that it is for. ``what`` names what a function returns: one thing, or more. A wrong answer returns None for
-    what it says nothing about. Where noise is drawn, and calls cannot be compared, ``see`` (answer, *case) says what
-    is compared instead, by name; it may raise ``Mistake`` itself. Numbers agree to 1e-4, relative or absolute, or
-    ``tolerance`` by name; ``slack`` replaces smaller tolerances when known mistakes are compared, each with noise of
-    its own. ``hint`` is for mistakes that nobody knew, ``shapes`` for tensors that do not broadcast.
+    followed by the wrong answers that it is for, which return None for what they say nothing about. ``what`` names
+    what a function returns, one thing or more; where that cannot be compared, as with noise, ``see`` (answer, *case)
+    says by name what is compared instead, and may raise ``Mistake`` itself. Numbers agree to 1e-4, relative or
+    absolute, or to the ``tolerance`` of their name; with known mistakes, whose noise is their own, at least to
+    ``slack``. ``hint`` is for mistakes that nobody knew, ``shapes`` for tensors that do not broadcast.
     """
 
     about: str
@@ -125,7 +125,10 @@ def _size(value: object) -> int:
 
 def _shown(value: object) -> str:
     """A number, or the first few of a tensor or list."""
-    flat = _numbers(value).flatten()
+    try:
+        flat = _numbers(value).flatten()
+    except (TypeError, ValueError, RuntimeError):  # no numbers
+        return repr(value)[:80]
     few = [f"{one:.4g}" for one in flat[:10].tolist()]
     if isinstance(value, Real) or _size(value) == 1:
         return few[0]

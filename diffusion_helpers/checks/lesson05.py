@@ -106,7 +106,7 @@ def _images(N: int, M: int, side: int) -> tuple[Tensor, Tensor]:
 nearest_distances = Check(
     about="Check ``function(samples, known)``: the Euclidean distance of each sample to its nearest known image, (N,).",
     right=lambda samples, known: _apart(samples, known).norm(dim=2).min(1).values,
-    cases=lambda: [_images(5, 7, 4), _images(6, 3, 5), _images(3, 8, 6)],
+    cases=lambda: [_images(5, 7, 4), _images(6, 3, 5), _images(3, 8, 3)],
     mistakes=[
         "One number for each training image. Hint: take the minimum over the training images, dim=1.",
         lambda samples, known: _apart(samples, known).norm(dim=2).min(0).values,

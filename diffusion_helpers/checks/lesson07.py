@@ -30,7 +30,8 @@ def _start(n: int, where: float, straight: bool) -> tuple[Tensor, Tensor, list[R
 
 def _seen_in_start(answer, image: Tensor, eps: Tensor, levels: list[Rung], t: float) -> dict[str, object]:
     x, below = parts(answer(image, eps, levels, t), ("the noisy image", "the levels that are left")).values()
-    return {"the list of times": below and [float(level.t) for level in below], "the noisy image": x}
+    times = None if below is None else [float(level.t) for level in below]
+    return {"the list of times": times, "the noisy image": x}
 
 
 def _below(levels: list[Rung], t: float) -> list[Rung]:

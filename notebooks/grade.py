@@ -19,13 +19,12 @@ import json
 import logging
 import os
 import re
-import symtable
 import sys
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
@@ -33,7 +32,6 @@ from pathlib import Path
 import nbformat
 import psutil
 import student
-from IPython.core.inputtransformer2 import TransformerManager
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
@@ -43,6 +41,7 @@ from nbgrader.apps import NbGraderAPI
 from nbgrader.converters import Autograde
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import Execute
+from needed import needed
 from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 
@@ -52,41 +51,11 @@ MEMORY = 3 * 2**30  # bytes of the kernel and all that it starts; torch alone ta
 PRINTED = 10**6  # characters a cell
 FILE = 50 * 2**20  # bytes of a notebook file
 LATE = "not run: the notebook had taken too long"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell of a spreadsheet begins with that is no text
 HIDDEN = "hidden"  # the tag of cells that run between the student's, and are not shown
 
 
 # What runs of a submission
-
-
-def names(source: str) -> tuple[set[str], set[str]]:
-    """The global names that a cell binds, and those that it reads; both empty if it is no Python."""
-    binds, reads = set(), set()
-    try:
-        whole = symtable.symtable(TransformerManager().transform_cell(source), "cell", "exec")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return binds, reads
-    scopes = [whole]
-    while scopes:
-        scope = scopes.pop()
-        scopes += scope.get_children()
-        for symbol in scope.get_symbols():
-            if scope is whole or symbol.is_global():
-                if symbol.is_assigned() or symbol.is_imported():
-                    binds.add(symbol.get_name())
-                if symbol.is_referenced():
-                    reads.add(symbol.get_name())
-    return binds, reads
-
-
-def needed(answer: str, before: list[str]) -> list[str]:
-    """Those of the cells ``before`` on which the answer depends, directly or through others, in their order."""
-    cells, kept, wanted = [names(source) for source in before], set(), names(answer)[1]
-    while True:  # a function may read a name that a later cell binds, so one pass is not enough
-        more = {i for i, (binds, _) in enumerate(cells) if binds & wanted or "import *" in before[i]} - kept
-        if not more:
-            return [before[i] for i in sorted(kept)]
-        kept |= more
-        wanted |= {name for i in more for name in cells[i][1]}
 
 
 def answers_of(lesson: NotebookNode, handed: NotebookNode) -> tuple[dict[str, int], list[str]]:
@@ -122,7 +91,7 @@ def mended(lesson: NotebookNode, handed: NotebookNode) -> tuple[NotebookNode, li
     cells, right, included = [setup, hidden("del exit, quit")], [setup.source], {setup.source}
 
     def include(asked: str, before: list[str]) -> None:
-        extra = [source for source in needed(asked, before) if source not in included]
+        extra = [source for source in needed(asked, [setup.source, *before]) if source not in included]
         included.update(extra)
         cells.extend(map(new_code_cell, extra))
 
@@ -247,21 +216,33 @@ def fail(cell: NotebookNode, reason: str) -> None:
 
 
 def collect(folder: Path) -> dict[str, list[Path]]:
-    """The notebook files of each student: of a folder all that are in it, else the one file."""
+    """The notebook files of each student, links included: of a folder all that are in it, else the one file."""
     found: dict[str, list[Path]] = {}
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
-        files = [entry] if entry.is_file() else sorted(entry.rglob("*.ipynb"))
-        name = re.sub(r"[^\w.-]+", "_", entry.stem if entry.is_file() else entry.name)
+        name = re.sub(r"[^\w.-]+", "_", entry.name if entry.is_dir() else entry.stem)
         while name in found:
             name += "_"
-        found[name] = [path for path in files if path.is_file() and ".ipynb_checkpoints" not in path.parts]
+        found[name] = sorted(files_of(entry))
     return found
+
+
+def files_of(entry: Path) -> Iterator[Path]:
+    """The notebook files in a folder, and the links, which are not followed: they may lead to what is not the student's."""
+    if entry.is_symlink() or entry.is_file():
+        yield entry
+    for folder, folders, files in os.walk(entry) if not entry.is_symlink() else ():  # it follows no links further down
+        folders[:] = [name for name in folders if name != ".ipynb_checkpoints"]
+        for path in (Path(folder, name) for name in [*folders, *files]):
+            if path.is_symlink() or (path.suffix == ".ipynb" and path.is_file()):
+                yield path
 
 
 def read(path: Path) -> NotebookNode:
     """The notebook of a file. Raises ValueError, in one line, for what is none."""
+    if path.is_symlink():
+        raise ValueError("a link, which is not followed")
     if path.suffix != ".ipynb":
         raise ValueError("not a notebook")
     if path.stat().st_size > FILE:
@@ -297,7 +278,7 @@ def sorted_out(
 ) -> tuple[dict[str, NotebookNode], list[tuple[str, str]]]:
     """The notebook of each lesson among a student's files, empty where it cannot be read; and (lesson, fault) pairs."""
     books, faults = {}, []
-    for path in sorted(files, key=lambda path: path.stat().st_mtime):  # of two copies the later one
+    for path in sorted(files, key=lambda path: path.lstat().st_mtime):  # of two copies the later one
         try:
             book, fault = read(path), None
         except (OSError, ValueError) as error:
@@ -415,12 +396,18 @@ def grade_class(submissions: Path, results: Path) -> None:
         for name, task, reason in lost:
             where = ", ".join(filter(None, (name, task)))
             print(f"    {where and where + ': '}{reason}", flush=True)
-    with open(results / "scores.csv", "w", newline="", encoding="utf8") as file:
-        sheet = csv.DictWriter(file, rows[0])
-        sheet.writeheader()
-        sheet.writerows(rows)
-    with open(results / "reasons.csv", "w", newline="", encoding="utf8") as file:
-        csv.writer(file).writerows([("student", "lesson", "exercise", "reason"), *why])
+    write_sheet(results / "scores.csv", [list(rows[0]), *(row.values() for row in rows)])
+    write_sheet(results / "reasons.csv", [("student", "lesson", "exercise", "reason"), *why])
+
+
+def write_sheet(path: Path, rows: Iterable[Iterable]) -> None:
+    """Write a CSV file in which no text that a student chose is a formula: an apostrophe goes before what could be."""
+    with open(path, "w", newline="", encoding="utf8") as file:
+        csv.writer(file).writerows(map(escaped, rows))
+
+
+def escaped(row: Iterable) -> list:
+    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in row]
 
 
 def main(arguments: list[str]) -> None:

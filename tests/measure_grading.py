@@ -2,7 +2,7 @@
 
 Each student hands in all lessons: the first a perfect one, the second the untouched copies, the next nine each with
 one fault (such as an answer that hangs, or a truncated file), and each of the others with one known mistake, taken
-evenly from the table in test_checks.py. Everything runs as it does for an instructor, in kernels. Prints what grade.py
+evenly from the tables of the checks. Everything runs as it does for an instructor, in kernels. Prints what grade.py
 prints, then the seconds, and who has not lost exactly the exercises that they should.
 """
 
@@ -20,22 +20,23 @@ from pathlib import Path
 import nbformat
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "notebooks")]
+sys.path.insert(0, str(HERE.parent / "notebooks"))
 import grade  # noqa: E402
 import student  # noqa: E402
 from nbformat import NotebookNode  # noqa: E402
 from nbgrader import utils  # noqa: E402
-from test_checks import MISTAKES  # noqa: E402
+
+from diffusion_helpers import checks  # noqa: E402
 
 
 def mistakes() -> list[tuple[str, str, str]]:
-    """(lesson, grade id of the answer, wrong answer) for every known mistake; the wrong answer is taken from the table."""
-    tables, found = {check.__name__: known for check, known in MISTAKES.items()}, []
+    """(lesson, grade id of the answer, wrong answer) for every known mistake; the wrong answer is taken from its check."""
+    found = []
     for path in student.lessons():
         for cell in filter(utils.is_grade, nbformat.read(path, as_version=4).cells):
             check, function = re.search(r"checks\.(\w+)\((\w+)", cell.source).groups()
-            for number in range(len(tables[check])):
-                source = f"from test_checks import MISTAKES\n\n{function} = MISTAKES[checks.{check}][{number}][0]"
+            for number in range(len(getattr(checks, check).known)):
+                source = f"{function} = checks.{check}.known[{number}][1]"
                 found.append((path.name, grade.exercise(cell), source))
     return found
 
@@ -84,7 +85,7 @@ FAULTS: dict[str, tuple[Callable[[NotebookNode], object], slice]] = {
 
 
 def main(students: int) -> None:
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     known, lessons, expected = mistakes(), student.lessons(), {}
     exercises = {
         path.name: [grade.exercise(cell) for cell in filter(utils.is_grade, nbformat.read(path, as_version=4).cells)]

@@ -7,8 +7,11 @@ import sys
 import bands
 import pytest
 import safetensors.torch
+import torch
+from torch import nn
 
-from diffusion_helpers import data, weights
+from diffusion_helpers import data, schedules, weights
+from diffusion_helpers.denoise import Denoiser
 from diffusion_helpers.unet import Classifier, CourseUNet
 
 BAND = {"mean": 0.010, "sd": 0.0005}
@@ -52,6 +55,86 @@ def test_only_a_model_of_the_right_kind_is_measured(few):
             bands.error(kind, weights.load(name), few)
 
 
+class Copy(nn.Module):
+    """return x: what predicts the noise best where there is nothing but noise."""
+
+    classes = 0
+
+    def forward(self, x, t):
+        return x
+
+
+OWN = {  # schedules on which nearly all of x is noise, or whose table is another
+    "noise from the first step on": schedules.linear_beta(1, 0.999, 0.999),
+    "of 300 steps": schedules.linear_beta(300, 0.9, 0.999),
+    "nearly the lesson's": schedules.linear_beta(300, 1e-4, 0.03),
+    "longer": schedules.linear_beta(1000),
+    "another": schedules.cosine(300),
+    "without a table": schedules.flow(),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_schedule_of_its_own_gains_nothing(name, few):
+    with pytest.raises(ValueError, match="expected the lesson's linear_beta"):
+        bands.error("ddpm", Denoiser(Copy(), "eps", OWN[name]), few)
+
+
+def test_copying_the_noisy_image_has_no_marks(few, monkeypatch):
+    """On the lesson's schedule, whatever the model says of itself."""
+    found = bands.error("ddpm", Denoiser(Copy(), "eps", schedules.linear_beta(300)), few)
+    assert found > 0.5
+    assert all(bands.share(found, band) == 0 for kind, band in bands.stored().items() if kind != "denoiser")
+    monkeypatch.setattr(bands, "check", lambda *_: None)
+    assert bands.error("ddpm", Denoiser(Copy(), "eps", OWN["noise from the first step on"]), few) == found
+
+
+@pytest.mark.parametrize("kind", ["denoiser", "ddpm", "guided"])
+def test_a_network_is_at_most_as_large_as_the_lessons(kind):
+    def model(D: int) -> nn.Module:
+        with torch.device("meta"):
+            net = CourseUNet(D, kind != "denoiser", 10 * (kind == "guided"))
+        return net if kind == "denoiser" else Denoiser(net, "eps", schedules.linear_beta(300))
+
+    bands.check(kind, model(bands.WIDTH[kind]))
+    with pytest.raises(ValueError, match="parameters: expected at most"):
+        bands.check(kind, model(bands.WIDTH[kind] + 1))
+
+
+def test_a_card_that_lies_is_not_marked(few, tmp_path, monkeypatch, capsys):
+    own = {"name": "linear_beta", "T": 1, "first": 0.999, "last": 0.999}
+    spec = {"network": "CourseUNet", "config": {"D": 2, "time": True}, "kind": "eps"}
+    net = CourseUNet(2, time=True)
+    lies = {
+        "schedule": spec | {"schedule": own},
+        "classes": spec | {"schedule": own | {"T": 300}, "config": {"D": 2, "time": True, "classes": 3}},
+        "kind": spec | {"schedule": {"name": "linear_beta", "T": 300}, "kind": "x0"},
+        "nothing": spec | {"schedule": {"name": "linear_beta", "T": 300}},
+    }
+    for name, spec in lies.items():
+        card = {"card": json.dumps({"spec": spec})}
+        held = CourseUNet(2, time=True, classes=3) if name == "classes" else net
+        state = weights.build(spec | {"schedule": {"name": "linear_beta", "T": 300}})
+        state.load_state_dict({f"net.{key}": value for key, value in held.state_dict().items()})
+        safetensors.torch.save_file(state.state_dict(), tmp_path / f"{name}.safetensors", card)
+    (tmp_path / "bands.json").write_text(json.dumps({"ddpm": bands.stored()["ddpm"] | {"N": len(few.images)}}))
+    monkeypatch.setattr(bands, "FILE", tmp_path / "bands.json")
+    monkeypatch.setattr(data, "load", lambda *_: few)
+    monkeypatch.setattr(sys, "argv", ["bands.py", "ddpm", *(str(tmp_path / f"{name}.safetensors") for name in lies)])
+    bands.main()
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [": not marked, " in line for line in lines] == [True, True, True, False]
+    assert lines[-1].endswith(", 0%")
+
+
+def test_fewer_test_digits_than_those_of_the_reference_are_refused(few, monkeypatch, capsys):
+    monkeypatch.setattr(data, "load", lambda *_: few)
+    monkeypatch.setattr(sys, "argv", ["bands.py", "ddpm", "ada.safetensors"])
+    with pytest.raises(SystemExit):
+        bands.main()
+    assert "100 test digits" in (said := capsys.readouterr().err) and "expected the 10,000 of the reference" in said
+
+
 def test_a_kind_that_was_not_measured_is_not_marked(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bands, "FILE", tmp_path / "bands.json")
     monkeypatch.setattr(sys, "argv", ["bands.py", "ddpm", "ada.safetensors"])
@@ -61,7 +144,7 @@ def test_a_kind_that_was_not_measured_is_not_marked(tmp_path, monkeypatch, capsy
 
 
 def test_every_file_gets_its_line(few, tmp_path, monkeypatch, capsys):
-    reference = {"denoiser": BAND | {"errors": [0.01] * 5, "N": 10_000}}
+    reference = {"denoiser": BAND | {"errors": [0.01] * 5, "N": len(few.images)}}
     (tmp_path / "bands.json").write_text(json.dumps(reference), encoding="utf8")
     monkeypatch.setattr(bands, "FILE", tmp_path / "bands.json")
     monkeypatch.setattr(data, "load", lambda *_: few)

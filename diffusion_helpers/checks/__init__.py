@@ -1,0 +1,15 @@
+"""The learner's checks, ``checks.NAME(answer)``: is this answer right, and if not, which known mistake is it?
+
+A check prints one line that says what was established, or raises ``Mistake`` with one hint. ``engine`` compares;
+there is a file for each lesson, with the right answer, the cases and the known mistakes of each of its exercises.
+"""
+
+from .engine import Check, Mistake
+from .lesson01 import alpha_bar, chain_step, forward_step, signal_left
+from .lesson02 import best_constant, denoising_loss, gain, psnr
+from .lesson03 import ddpm_loss, reverse_step, time_condition
+from .lesson04 import drop_labels, gamma_to_w, guided_eps, interpolate_labels
+from .lesson05 import frechet, limit_of_many, nearest_distances
+from .lesson06 import ddim_step, order_of_convergence, strided_posterior
+from .lesson07 import edit_start, keep_known, view
+from .lesson09 import ema_step, even_weights, huber

@@ -5,6 +5,7 @@
 # make browser    the notebooks and their sliders in JupyterLab and headless Chromium (Debian: apt install chromium)
 # make notebooks  write the outputs of the notebooks anew
 # make student    write the students' copies anew
+# make address    with URL=https://github.com/owner/name: write the public address everywhere; URL= takes it out
 # make lint       the linter and the formatter, notebooks included
 #
 # The first of them builds the environment in $(VENV): some minutes, and on Linux about 6 GB.
@@ -18,7 +19,7 @@ TORCH ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: lab test check full browser notebooks student lint
+.PHONY: lab test check full browser notebooks student address lint
 
 # Jupyter says where it serves in a warning; what it says below that would stand after it. Root is somebody's own
 # container or cloud machine: Jupyter's refusal is about shared ones.
@@ -43,6 +44,10 @@ notebooks: $(READY)
 
 student: $(READY)
 	$(BIN)/python notebooks/student.py
+
+address: $(READY)
+	$(if $(filter undefined,$(origin URL)),$(error make address URL=https://github.com/owner/name, or URL= to take the address out))
+	$(BIN)/python notebooks/address.py '$(URL)'
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -56,7 +56,7 @@ class Explorer:
         """Show the frame of the present values."""
         self.image.value = self._png(*(control.value for control in self.controls.values()))
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
         return _bundle(self.view, self.static, f"Explorer({', '.join(self.controls)})")
 
 
@@ -99,7 +99,9 @@ class Flipbook(anywidget.AnyWidget):
         index = sum(i * prod(sizes[k + 1 :]) for k, i in enumerate(self.place))
         return base64.b64decode(self.pictures[index])
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None, **options: object) -> dict:
+    _ipython_display_ = None  # ipywidgets 7, which Colab has, would take it in place of the bundle
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
         return _bundle(self, self.picture, f"Flipbook({', '.join(self._values)})")
 
 
@@ -185,16 +187,10 @@ def _unpacked(drawing: str) -> Tensor:
     return torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(1, 1, 28, 28)
 
 
-def _bundle(view: ipywidgets.Widget, static: bytes, text: str) -> dict:
-    return {
-        "application/vnd.jupyter.widget-view+json": {
-            "version_major": 2,
-            "version_minor": 0,
-            "model_id": view.model_id,
-        },
-        "image/png": base64.b64encode(static).decode(),
-        "text/plain": text,
-    }
+def _bundle(view: ipywidgets.DOMWidget, static: bytes, text: str) -> tuple[dict, dict]:
+    """The view with a picture for where no widgets are shown, and what Colab needs to be told about the view."""
+    data, metadata = anywidget.AnyWidget._repr_mimebundle_(view)  # of any view, since it asks for its model id only
+    return data | {"image/png": base64.b64encode(static).decode(), "text/plain": text}, metadata
 
 
 def _few_colours(png: bytes) -> bytes:

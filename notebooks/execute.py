@@ -1,7 +1,7 @@
 """Write the outputs of the notebooks anew: ``python notebooks/execute.py [names...]``.
 
 A name is the beginning of a file name, such as 01; without names it takes every notebook. Each one gets
-its Colab badge and install line from the address in pyproject.toml, runs in a kernel of its own, in the
+its Colab badge and set-up from the address in pyproject.toml, runs in a kernel of its own, in the
 quick budget unless DIFFUSION_BUDGET says otherwise, and is written back without progress bars and
 without what changes from run to run. A notebook that fails stops the script and is left as it was.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import nbformat
 import psutil
+from address import write_address
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
@@ -30,33 +31,6 @@ STATE = "application/vnd.jupyter.widget-state+json"
 STATE_LIMIT = 2**20  # bytes; a larger state is not worth committing, the picture beside the view is enough
 BAR = re.compile(r"\d+%\||\[(?:\d+:)?\d\d:\d\d[<,]")  # " 40%|####  | 4/10 [00:02<00:03, ..." or "4it [00:02, ..."
 BAR_LINE = re.compile(rf"\r?[^\r\n]*(?:{BAR.pattern})[^\r\n]*[\r\n]*")
-BADGE = re.compile(r"\[!\[Open in Colab\]\(.*?\)\]\(.*?\)")
-
-
-def address() -> str:
-    """The public address of the repository: ``Repository`` in pyproject.toml, the one place it stands in."""
-    project = (NOTEBOOKS.parent / "pyproject.toml").read_text(encoding="utf8")
-    return re.search(r'^Repository = "(.+)"$', project, re.MULTILINE)[1]  # Python 3.10 has no tomllib
-
-
-def write_address(book: NotebookNode, name: str) -> None:
-    """Put the Colab badge under the title and the address into the install line.
-
-    Raises ValueError unless exactly one cell is tagged "setup" and it has one ``%pip install`` line.
-    """
-    url = address()
-    colab = url.replace("https://github.com", "https://colab.research.google.com/github")
-    image = "https://colab.research.google.com/assets/colab-badge.svg"
-    badge = f"[![Open in Colab]({image})]({colab}/blob/main/notebooks/{name}.ipynb)"
-    title, _, rest = book.cells[0].source.partition("\n")
-    book.cells[0].source = f"{title}\n\n{badge}\n\n{BADGE.sub('', rest).strip()}"
-
-    setup = [cell for cell in book.cells if "setup" in cell.metadata.get("tags", [])]
-    if len(setup) != 1:
-        raise ValueError(f'{name}: {len(setup)} cells tagged "setup", expected one')
-    setup[0].source, lines = re.subn(r"(%pip install -q) git\+\S+", rf"\1 git+{url}", setup[0].source)
-    if lines != 1:
-        raise ValueError(f'{name}: {lines} lines "%pip install -q git+..." in the set-up cell, expected one')
 
 
 def tidy(book: NotebookNode) -> None:
@@ -97,10 +71,15 @@ def tidy(book: NotebookNode) -> None:
 
 
 def smaller(png: str) -> str:
-    """The picture, base64, in at most 256 colours if that takes less room: figures have few, and git keeps every one."""
+    """The picture, base64, in less room if there is a way: git keeps every one.
+
+    Figures have few colours, and keep 256. Photographs have many, and keep them all, or smooth areas would show bands.
+    """
     picture = Image.open(BytesIO(b64decode(png))).convert("RGB")
+    if picture.getcolors(10_000):
+        picture = picture.quantize(256, dither=Image.Dither.NONE)
     buffer = BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
+    picture.save(buffer, format="png", optimize=True)
     return min(b64encode(buffer.getvalue()).decode(), png.replace("\n", ""), key=len)
 
 

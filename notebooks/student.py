@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 import nbformat
-from execute import NOTEBOOKS, write_address
+from address import write_address
+from execute import NOTEBOOKS
 from nbformat import NotebookNode
 from nbgrader import preprocessors, utils
 

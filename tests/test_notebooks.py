@@ -3,16 +3,22 @@
 import copy
 import json
 import re
+import shutil
 import statistics
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
+import address
 import execute
 import nbformat
+import numpy as np
 import pytest
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 NOTEBOOKS = sorted(Path(execute.__file__).parent.glob("*.ipynb"))
 PNG = (  # one pixel
@@ -35,27 +41,30 @@ def faults(book: NotebookNode, name: str) -> list[str]:
 
 
 def faults_of_header(book: NotebookNode, name: str) -> Iterator[str]:
-    slug = execute.address().removeprefix("https://github.com/")
+    slug = address.address().removeprefix("https://github.com/")
     link = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{slug}/blob/main/notebooks/{name}.ipynb)"
     header = book.cells[0].source
     if not header.startswith("# "):
         yield "header: no title"
     if "you will learn" not in header.lower():
         yield 'header: no "you will learn"'
-    if link not in header or "".join(cell.source for cell in book.cells).count("colab-badge") != 1:
-        yield "header: not the one badge that execute.py writes"
+    if [link] * bool(slug) != re.findall(r"\[!\[.*?colab-badge.*", "\n".join(cell.source for cell in book.cells)):
+        yield "header: not the one badge of the address, or one without an address"
     first = next(cell for cell in book.cells if cell.cell_type == "code")
     if "setup" not in first.metadata.get("tags", []):
         yield 'set-up: the first code cell is not tagged "setup"'
-    if not re.search(rf"^ +%pip install -q git\+https://github\.com/{re.escape(slug)}$", first.source, re.MULTILINE):
-        yield "set-up: not the install line that execute.py writes"
+    installed = f"git+https://github.com/{slug}" if slug else '"{found[0]}"'
+    if re.findall(r"^ +%pip install -q (.*)$", first.source, re.MULTILINE) != [installed]:
+        yield "set-up: not the install line that address.py writes"
+    if not slug and "github.com" in first.source:
+        yield "set-up: an address, and there is none"
 
 
 def faults_of_cells(book: NotebookNode) -> Iterator[str]:
     for found in re.findall(r"\b(?:TIME|RESULT)_[A-Z0-9]+", "".join(cell.source for cell in book.cells)):
         yield f"unfilled: {found}"
     code = [cell for cell in book.cells if cell.cell_type == "code"]
-    lengths = [len(cell.source.splitlines()) for cell in code]
+    lengths = [len(address.HEAD.sub("", cell.source).splitlines()) for cell in code]  # of what a lesson writes itself
     if statistics.median(lengths) > 10:
         yield f"median cell: {statistics.median(lengths)} lines"
     for number, (cell, length) in enumerate(zip(code, lengths, strict=True), start=1):
@@ -105,17 +114,16 @@ def test_notebook_is_clean(path):
 
 
 def clean_notebook() -> NotebookNode:
-    setup = 'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q git+https://github.com/a/b'
     picture = new_output("display_data", {"image/png": PNG, "text/plain": "<Figure size 640x480 with 1 Axes>"})
     book = new_notebook(
         cells=[
             new_markdown_cell("# Adding noise\n\nYou will learn how."),
-            new_code_cell(setup, metadata={"tags": ["setup"]}, execution_count=1),
+            new_code_cell("%pip install", metadata={"tags": ["setup"]}, execution_count=1),
             new_code_cell("plt.plot(x)\nplt.show()", outputs=[picture], execution_count=2),
             new_code_cell("print(x)", outputs=[new_output("stream", text="https://a.org/home/b")], execution_count=3),
         ]
     )
-    execute.write_address(book, "clean")
+    address.write_address(book, "clean")
     return book
 
 
@@ -167,15 +175,32 @@ BROKEN = {
 }
 
 
-def test_a_clean_notebook_has_no_faults():
+@pytest.fixture(params=["", "https://github.com/a/b"], ids=["no address", "an address"])
+def url(request, monkeypatch) -> str:
+    monkeypatch.setattr(address, "address", lambda: request.param)
+    return request.param
+
+
+def test_a_clean_notebook_has_no_faults(url):
     assert faults(clean_notebook(), "clean") == []
 
 
 @pytest.mark.parametrize("way", BROKEN)
-def test_each_fault_is_found(way):
+def test_each_fault_is_found(way, monkeypatch):
+    monkeypatch.setattr(address, "address", lambda: "https://github.com/a/b")
     book = copy.deepcopy(clean_notebook())
     BROKEN[way](book)
     assert len(faults(book, "clean")) == 1
+
+
+def test_a_notebook_of_another_address_is_found(monkeypatch):
+    books = {}
+    for url in ("", "https://github.com/a/b", "https://github.com/a/c"):
+        monkeypatch.setattr(address, "address", lambda url=url: url)
+        books[url] = clean_notebook()
+    for url in books:
+        monkeypatch.setattr(address, "address", lambda url=url: url)
+        assert [other for other in books if not faults(books[other], "clean")] == [url]
 
 
 # The script that writes the outputs, on a notebook that leaves everything it has to clear away.
@@ -244,12 +269,121 @@ def test_execute_leaves_a_failing_notebook_alone(tmp_path):
     assert path.read_text(encoding="utf8") == before
 
 
+def in_base64(picture: Image.Image) -> str:
+    buffer = BytesIO()
+    picture.save(buffer, format="png", compress_level=1)
+    return b64encode(buffer.getvalue()).decode()
+
+
+def test_a_photograph_keeps_its_colours_and_a_figure_gets_smaller():
+    y, x = np.mgrid[:200, :200].astype(np.uint8)
+    photograph, figure = np.stack([x, y, (x ^ y) // 8], axis=2), np.stack([x // 16 * 16] * 3, axis=2)
+    for picture in (photograph, figure):
+        png = in_base64(Image.fromarray(picture))
+        less = execute.smaller(png)
+        assert len(less) < len(png)
+        assert np.array_equal(Image.open(BytesIO(b64decode(less))).convert("RGB"), picture)
+    assert Image.open(BytesIO(b64decode(less))).mode == "P"  # 256 colours
+
+
+# The address: written into copies of everything that has it.
+
+URL = "https://github.com/ada-l/noise_2.0"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A copy of the files that tell the address, without one."""
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(address.ROOT / name, tmp_path)
+    for path in [*NOTEBOOKS[:2], *NOTEBOOKS[0].parent.glob("student/*.ipynb")]:
+        copied = tmp_path / path.relative_to(address.ROOT)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copied)
+    monkeypatch.setattr(address, "ROOT", tmp_path)
+    address.set_address("")
+    return tmp_path
+
+
+def content(project: Path) -> dict[str, str]:
+    files = (path for path in project.rglob("*") if path.is_file())
+    return {path.relative_to(project).as_posix(): path.read_text(encoding="utf8") for path in files}
+
+
+def test_the_repository_is_as_its_address_says(project, monkeypatch):
+    """What is committed, made anew from its own address, is the same to the byte."""
+    bare = content(project)
+    monkeypatch.undo()
+    url = address.address()
+    committed = {name: (address.ROOT / name).read_text(encoding="utf8") for name in bare}
+    monkeypatch.setattr(address, "ROOT", project)
+    address.set_address(url)
+    assert content(project) == committed
+
+
+def test_an_address_is_written_everywhere_and_taken_out_without_a_trace(project):
+    bare = content(project)
+    assert address.address() == ""
+    assert [name for name, text in bare.items() if COLAB in text or "git+" in text] == []
+    address.set_address(URL)
+    told = content(project)
+    assert address.address() == URL
+    assert f'[project.urls]\nRepository = "{URL}"\n' in told["pyproject.toml"]
+    for name, text in told.items():
+        if name.endswith(".ipynb"):
+            link = f"({COLAB}/github/ada-l/noise_2.0/blob/main/{name})"
+            assert text.count(link) == text.count(COLAB + "/github") == 1
+            assert text.count(f"%pip install -q git+{URL}") == text.count("%pip install") == 1
+    assert f"({COLAB}/github/ada-l/noise_2.0/blob/main/notebooks/{NOTEBOOKS[0].name})" in told["README.md"]
+    address.set_address(URL)
+    assert content(project) == told
+    address.set_address(URL + "-moved")
+    assert sum("/noise_2.0-moved" in text for text in content(project).values()) == len(bare)
+    address.set_address("")
+    assert content(project) == bare
+
+
+def test_an_address_changes_two_cells_and_no_output(project):
+    read = {path: nbformat.read(path, as_version=4) for path in project.rglob("*.ipynb")}
+    address.set_address(URL)
+    for path, before in read.items():
+        after = nbformat.read(path, as_version=4)
+        pairs = list(zip(before.cells, after.cells, strict=True))
+        changed = [old for old, new in pairs if old.source != new.source]
+        assert [old.cell_type for old in changed] == ["markdown", "code"] and "setup" in changed[1].metadata.tags
+        assert all({**old, "source": ""} == {**new, "source": ""} for old, new in pairs)
+        assert before.metadata == after.metadata
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "github.com/a/b",
+        "http://github.com/a/b",
+        "https://github.com/a",
+        "https://github.com/a/b/",
+        "https://github.com/a/b.git",
+        "https://github.com/a/b/tree/main",
+        "https://gitlab.com/a/b",
+        "https://github.com.evil.org/a/b",
+        'https://github.com/a/b"\nx = "',
+        "https://github.com/a/b c",
+        " ",
+    ],
+)
+def test_another_address_is_refused_and_nothing_is_written(project, url):
+    before = content(project)
+    with pytest.raises(ValueError, match="expected https://github.com/owner/name"):
+        address.set_address(url)
+    assert content(project) == before
+
+
 @pytest.mark.parametrize("source", ["import sys", "%pip install -q git+https://a\n%pip install -q git+https://b"])
 def test_set_up_cell_without_its_one_install_line(source):
     book = clean_notebook()
     book.cells[1].source = source
     with pytest.raises(ValueError, match="expected one"):
-        execute.write_address(book, "clean")
+        address.write_address(book, "clean")
     book.cells[1].metadata.clear()
     with pytest.raises(ValueError, match="0 cells tagged"):
-        execute.write_address(book, "clean")
+        address.write_address(book, "clean")

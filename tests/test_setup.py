@@ -1,12 +1,18 @@
 """The promises of the set-up: one list of requirements, Colab's packages are enough, importing is light."""
 
+import importlib.util
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import address
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from traitlets.config import Config
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,6 +63,72 @@ def test_colab_needs_no_other_version(project):
     assert len(found.keys() & COLAB.keys()) == len(COLAB) - 1  # all but scikit-learn, which only others use
     assert {name: str(found[name]) for name in found.keys() & COLAB.keys() if COLAB[name] not in found[name]} == {}
     assert COLAB_PYTHON in SpecifierSet(project["requires-python"])
+
+
+@pytest.fixture
+def content(tmp_path) -> Path:
+    """A folder in the place of Colab's /content, with a mounted Drive."""
+    (tmp_path / "drive" / "MyDrive").mkdir(parents=True)
+    (tmp_path / "sample_data").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def run(content, monkeypatch) -> Callable[..., list[str]]:
+    """Runs a set-up cell as in Colab, which lacks the package unless told otherwise; what it asks pip for."""
+
+    def run(cell: str, colab: bool = True, installed: bool = False) -> list[str]:
+        monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # a shell puts its own there
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if installed else None)
+        monkeypatch.setitem(sys.modules, "google.colab", sys)
+        if not colab:
+            monkeypatch.delitem(sys.modules, "google.colab")
+        shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
+        lines = []
+        shell.register_magic_function(lines.append, "line", "pip")
+        shell.run_cell(cell.replace("/content", content.as_posix())).raise_error()
+        return [shlex.split(line)[-1] for line in lines]
+
+    return run
+
+
+WHEEL = "diffusion_helpers-0.1.0-py3-none-any.whl"
+
+
+@pytest.mark.parametrize("place", [".", "drive/MyDrive", "drive/MyDrive/Colab Notebooks"])
+def test_the_set_up_cell_finds_a_wheel(content, run, place):
+    (content / place).mkdir(exist_ok=True)
+    second = WHEEL.replace(".whl", " (1).whl")  # what browsers call a second download, and pip refuses
+    for name in (WHEEL, second):
+        (content / place / name).touch()
+    assert [Path(path).resolve() for path in run(address.BRING)] == [(content / place / WHEEL).resolve()]
+
+
+@pytest.mark.parametrize("place", ["diffusion", "drive/MyDrive/my diffusion"])
+def test_the_set_up_cell_finds_the_folder_of_the_project(content, run, place):
+    (content / place / "diffusion_helpers").mkdir(parents=True)
+    assert [Path(path).resolve() for path in run(address.BRING)] == [(content / place).resolve()]
+
+
+def test_the_set_up_cell_takes_what_was_uploaded_before_what_is_on_the_drive(content, run):
+    for place in ("drive/MyDrive", "."):
+        (content / place / WHEEL).touch()
+    assert run(address.BRING) == [(content / WHEEL).as_posix()]
+
+
+def test_the_set_up_cell_tells_two_ways_where_it_finds_nothing(run):
+    with pytest.raises(FileNotFoundError, match=r"(?s)diffusion_helpers-.*\.whl.*Files panel.*; or .*Mount Drive"):
+        run(address.BRING)
+
+
+def test_the_set_up_cell_does_nothing_where_there_is_nothing_to_do(content, run):
+    (content / WHEEL).touch()
+    assert run(address.BRING, installed=True) == []
+    assert run(address.BRING, colab=False) == run(address.INSTALL, colab=False) == []
+
+
+def test_the_set_up_cell_installs_from_an_address(run):
+    assert run(address.INSTALL.format(url="https://github.com/a/b")) == ["git+https://github.com/a/b"]
 
 
 def test_import_is_light():

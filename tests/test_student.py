@@ -12,11 +12,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 pytest.importorskip("nbgrader", reason='the students\' copies are made with nbgrader: pip install -e ".[coursework]"')
 
-import execute  # noqa: E402
+import address  # noqa: E402
 import student  # noqa: E402
 from nbgrader import utils  # noqa: E402
 from nbgrader.apps import NbGraderAPI  # noqa: E402
 from nbgrader.coursedir import CourseDirectory  # noqa: E402
+from test_notebooks import faults_of_header  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
 REGION = re.compile(r"### BEGIN (SOLUTION|HIDDEN TESTS)\n(.*?)### END \1", re.DOTALL)
@@ -77,9 +78,7 @@ def test_the_copy_is_clean_and_locked(path):
         if utils.is_grade(cell):
             assert cell.metadata.editable is cell.metadata.deletable is False
             assert cell.metadata.nbgrader.checksum == utils.compute_checksum(cell)
-    header = book.cells[0].source
-    assert f"/blob/main/notebooks/student/{path.name})" in header
-    assert "".join(cell.source for cell in book.cells).count("colab-badge") == 1
+    assert list(faults_of_header(book, f"student/{path.stem}")) == []
 
 
 @LESSONS
@@ -158,7 +157,7 @@ def small_lesson() -> NotebookNode:
         ],
         metadata={"widgets": {"state": {}}},
     )
-    execute.write_address(book, "halves")
+    address.write_address(book, "halves")
     return book
 
 

@@ -1,12 +1,15 @@
 """Frames are pure functions of their values; widgets show the frame of their values, and nothing else."""
 
 import base64
+import sys
 from io import BytesIO
+from types import SimpleNamespace
 
 import ipywidgets
 import numpy as np
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 from torch import nn
 
@@ -150,7 +153,7 @@ def test_every_control_changes_the_picture_and_back(name) -> None:
 @pytest.mark.parametrize("name", EXPLORERS)
 def test_the_first_frame_is_stored_beside_the_widget(name) -> None:
     explorer = EXPLORERS[name]()
-    bundle = explorer._repr_mimebundle_()
+    bundle, _ = explorer._repr_mimebundle_()
     assert base64.b64decode(bundle["image/png"]) == explorer.image.value
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.view.model_id
 
@@ -204,7 +207,7 @@ def test_a_flipbook_shows_the_frame_of_its_place() -> None:
 
 def test_a_flipbook_stores_its_first_frame_and_opens_where_it_is_told() -> None:
     book = FLIPBOOKS["scrubber"]()
-    bundle = book._repr_mimebundle_()
+    bundle, _ = book._repr_mimebundle_()
     assert base64.b64decode(bundle["image/png"]) == book.picture
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == book.model_id
     with pytest.raises(ValueError, match=r"i starts at 3: expected one of \[0, 2, 4"):
@@ -223,6 +226,27 @@ def test_a_photograph_keeps_its_colours_in_a_flipbook() -> None:
     drawn = picture(figure)[..., :3]
     clean = np.s_[shown.shape[0] // 2 :, shown.shape[1] // 4 :]
     assert np.abs(shown - drawn)[clean].mean() < 4
+
+
+# What is published of a widget
+
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+MANAGER = "https://example.org/manager.js"
+# As google.colab.output is: it knows the address of its manager once that is enabled. anywidget enables it only once.
+COLAB = SimpleNamespace(_widgets=SimpleNamespace(_installed_url=None))
+COLAB.enable_custom_widget_manager = lambda: setattr(COLAB._widgets, "_installed_url", MANAGER)
+
+
+@pytest.mark.parametrize("name", [*EXPLORERS, *FLIPBOOKS])
+def test_colab_is_told_where_its_manager_of_widgets_is_and_others_nothing(name, monkeypatch) -> None:
+    widget = (EXPLORERS | FLIPBOOKS)[name]()
+    elsewhere = DisplayFormatter().format(widget)
+    assert set(elsewhere[0]) == {VIEW, "image/png", "text/plain"} and elsewhere[1] == {}
+    monkeypatch.setitem(sys.modules, "google.colab.output", COLAB)
+    data, metadata = DisplayFormatter().format(widget)
+    assert data == elsewhere[0]
+    assert metadata == {VIEW: {"colab": {"custom_widget_manager": {"url": MANAGER}}}}
 
 
 # The pad

@@ -40,14 +40,14 @@ browser: $(READY)
 	DIFFUSION_BROWSER=1 $(BIN)/python -m pytest -s -rs tests/browser
 
 notebooks: $(READY)
-	$(BIN)/python notebooks/execute.py
+	$(BIN)/python tools/execute.py
 
 student: $(READY)
-	$(BIN)/python notebooks/student.py
+	$(BIN)/python tools/student.py
 
 address: $(READY)
 	$(if $(filter undefined,$(origin URL)),$(error make address URL=https://github.com/owner/name, or URL= to take the address out))
-	$(BIN)/python notebooks/address.py '$(URL)'
+	$(BIN)/python tools/address.py '$(URL)'
 
 lint: $(READY)
 	$(BIN)/ruff check

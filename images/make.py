@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from diffusion_helpers import edits, plots, samplers, weights
+from diffusion_helpers import edits, samplers, weights
+from diffusion_helpers.lessons import plots
 
 HERE = Path(__file__).resolve().parent
 

@@ -140,7 +140,7 @@ def test_a_kind_that_was_not_measured_is_not_marked(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(sys, "argv", ["bands.py", "ddpm", "ada.safetensors"])
     with pytest.raises(SystemExit):
         bands.main()
-    assert "no reference for ddpm yet: python tests/measure_bands.py ddpm" in capsys.readouterr().err
+    assert "no reference for ddpm yet: python tools/measure_bands.py ddpm" in capsys.readouterr().err
 
 
 def test_every_file_gets_its_line(few, tmp_path, monkeypatch, capsys):

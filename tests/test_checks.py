@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from diffusion_helpers import checks
+from diffusion_helpers.lessons import checks
 from diffusion_helpers.schedules import linear_beta
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))

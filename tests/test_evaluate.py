@@ -11,9 +11,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from diffusion_helpers import data, evaluate, reports, samplers, weights
+from diffusion_helpers import data, samplers, weights
+from diffusion_helpers.bench import evaluate, reports
+from diffusion_helpers.bench.evaluate import Run
 from diffusion_helpers.denoise import Denoiser
-from diffusion_helpers.evaluate import Run
 from diffusion_helpers.schedules import flow, linear_beta
 
 pytestmark = pytest.mark.filterwarnings("ignore:FID of")  # 20 images in 128 features

@@ -18,7 +18,7 @@ import torch
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from diffusion_helpers import checks
+from diffusion_helpers.lessons import checks
 
 pytest.importorskip("nbgrader", reason='grading is done with nbgrader: pip install -e ".[coursework]"')
 

@@ -8,8 +8,9 @@ import pytest
 import scipy.linalg
 import torch
 
-from diffusion_helpers import metrics, weights
-from diffusion_helpers.metrics import Features
+from diffusion_helpers import weights
+from diffusion_helpers.bench import metrics
+from diffusion_helpers.bench.metrics import Features
 from diffusion_helpers.unet import Classifier
 
 D = 8

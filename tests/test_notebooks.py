@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-NOTEBOOKS = sorted(Path(execute.__file__).parent.glob("*.ipynb"))
+NOTEBOOKS = sorted(execute.NOTEBOOKS.glob("*.ipynb"))
 PNG = (  # one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAQMAAAAl21bKAAAAA1BMVEUAAACnej3aAAAACklEQVR42mNgAAAAAgAB5Sfe/AAAAABJRU5ErkJggg=="
 )
@@ -35,14 +35,14 @@ UNWANTED = {
 SHELL = r"^\s*(?:[\w, ]+=\s*)?!|^\s*%%?(?:bash|sh|sx|system|script|cmd)\b"
 
 
-def faults(book: NotebookNode, name: str) -> list[str]:
+def faults(book: NotebookNode, place: str) -> list[str]:
     """Everything about a notebook that must not be committed, a line each."""
-    return [*faults_of_header(book, name), *faults_of_cells(book), *faults_of_outputs(book)]
+    return [*faults_of_header(book, place), *faults_of_cells(book), *faults_of_outputs(book)]
 
 
-def faults_of_header(book: NotebookNode, name: str) -> Iterator[str]:
+def faults_of_header(book: NotebookNode, place: str) -> Iterator[str]:
     slug = address.address().removeprefix("https://github.com/")
-    link = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{slug}/blob/main/notebooks/{name}.ipynb)"
+    link = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{slug}/blob/main/{place}.ipynb)"
     header = book.cells[0].source
     if not header.startswith("# "):
         yield "header: no title"
@@ -107,7 +107,7 @@ def text_of(output: NotebookNode) -> str:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_is_clean(path):
-    assert faults(nbformat.read(path, as_version=4), path.stem) == []
+    assert faults(nbformat.read(path, as_version=4), f"notebooks/{path.stem}") == []
 
 
 # The rules themselves: a small notebook that keeps them all, and one way to break each.
@@ -296,7 +296,7 @@ def project(tmp_path, monkeypatch) -> Path:
     """A copy of the files that tell the address, without one."""
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(address.ROOT / name, tmp_path)
-    for path in [*NOTEBOOKS[:2], *NOTEBOOKS[0].parent.glob("student/*.ipynb")]:
+    for path in [*NOTEBOOKS[:2], *address.ROOT.glob("teaching/student/*.ipynb")]:
         copied = tmp_path / path.relative_to(address.ROOT)
         copied.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copied)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion_helpers import plots, widgets
+from diffusion_helpers.lessons import plots, widgets
 
 
 def picture(figure) -> np.ndarray:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_helpers import data, recipes, weights
+from diffusion_helpers import data, weights
+from diffusion_helpers.bench import recipes
+from diffusion_helpers.bench.recipes import RECIPES, Recipe, classifier_held_out, classifier_loss, one_step_held_out
 from diffusion_helpers.denoise import Denoiser
-from diffusion_helpers.recipes import RECIPES, Recipe, classifier_held_out, classifier_loss, one_step_held_out
 from diffusion_helpers.schedules import flow, linear_beta
 
 PARAMETERS = {

@@ -5,7 +5,7 @@ import json
 import pytest
 import results_table
 
-from diffusion_helpers import reports
+from diffusion_helpers.bench import reports
 
 
 def report(model: str, fid: float, **options) -> dict:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_helpers import data, edits, recipes, samplers, weights
+from diffusion_helpers import data, edits, samplers, weights
+from diffusion_helpers.bench import recipes
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
 

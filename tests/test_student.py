@@ -78,7 +78,7 @@ def test_the_copy_is_clean_and_locked(path):
         if utils.is_grade(cell):
             assert cell.metadata.editable is cell.metadata.deletable is False
             assert cell.metadata.nbgrader.checksum == utils.compute_checksum(cell)
-    assert list(faults_of_header(book, f"student/{path.stem}")) == []
+    assert list(faults_of_header(book, f"teaching/student/{path.stem}")) == []
 
 
 @LESSONS

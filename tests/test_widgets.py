@@ -13,8 +13,10 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 from torch import nn
 
-from diffusion_helpers import metrics, plots, samplers, schedules, widgets
+from diffusion_helpers import samplers, schedules
+from diffusion_helpers.bench import metrics
 from diffusion_helpers.denoise import Denoised, Denoiser
+from diffusion_helpers.lessons import plots, widgets
 from diffusion_helpers.schedules import linear_beta
 from diffusion_helpers.unet import Classifier, ResidualUNet
 

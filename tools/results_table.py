@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from diffusion_helpers import reports
+from diffusion_helpers.bench import reports
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

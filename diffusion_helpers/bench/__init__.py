@@ -1,0 +1,1 @@
+"""How good are they, and how were they made: measures, reports, recipes."""

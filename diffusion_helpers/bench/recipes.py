@@ -1,0 +1,319 @@
+"""The recipes of the shipped models, and the command that retrains each of them:
+
+    python -m diffusion_helpers.bench.recipes mnist-guided
+
+Training can be stopped at any time (Ctrl-C) and goes on from ``runs/NAME.checkpoint`` when the same
+command is given again. The finished model replaces the file in ``diffusion_helpers/shipped``, or goes
+where ``--to`` says. The card of each model holds its recipe, data checksum, hardware and held-out loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import data, schedules, train, weights
+from ..denoise import Denoiser
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is built (``spec``), what it minimises, on which data, and how long it is trained."""
+
+    spec: dict
+    loss: Callable[[nn.Module], Callable[..., Tensor]]
+    held_out: Callable[[nn.Module, data.Images], dict]
+    fit: dict
+    text: str
+    labels: bool = False
+    data_set: str = "mnist"
+    balanced: bool = False  # each class drawn as often as the others
+
+
+def one_step_loss(net: nn.Module, sigma: float = 0.5) -> Callable[[Tensor], Tensor]:
+    """Loss of the one-step denoiser on uint8 images: squared error of net(x + sigma * eps) against x in [0, 1]."""
+
+    def loss(images: Tensor) -> Tensor:
+        x = data.unit(images)
+        return F.mse_loss(net(x + sigma * torch.randn_like(x)), x)
+
+    return loss
+
+
+def diffusion_loss(
+    model: Denoiser, times: Callable[[int], Tensor] | None = None, augment: Callable[[Tensor], Tensor] | None = None
+) -> Callable[..., Tensor]:
+    """Loss of a ``Denoiser`` on uint8 images and, if it knows classes, labels.
+
+    ``times`` draws the t of a batch; ``augment`` changes its images, such as ``data.flip``.
+    """
+
+    def loss(images: Tensor, labels: Tensor | None = None) -> Tensor:
+        images = images if augment is None else augment(images)
+        t = None if times is None else times(len(images))
+        return model.loss(data.symmetric(images), labels, t)
+
+    return loss
+
+
+def classifier_loss(
+    net: nn.Module, augment: Callable[[Tensor], Tensor] | None = None
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cross-entropy on uint8 images turned, scaled and moved a little: at most 10 degrees, 10%, a 14th of the width.
+
+    What comes in from outside goes on as the edge is. ``augment`` changes the images before, such as ``data.flip``.
+    """
+
+    def loss(images: Tensor, labels: Tensor) -> Tensor:
+        images = images if augment is None else augment(images)
+        angle, scale, dx, dy = (2 * torch.rand(4, len(images), device=images.device) - 1).unbind()
+        angle, scale = 0.175 * angle, 1 + 0.1 * scale
+        turn = torch.stack([angle.cos() * scale, -angle.sin() * scale, dx / 7], 1)
+        rise = torch.stack([angle.sin() * scale, angle.cos() * scale, dy / 7], 1)
+        grid = F.affine_grid(torch.stack([turn, rise], 1), images.shape, align_corners=False)
+        bright = data.symmetric(images) + 1  # black is 0, which interpolation keeps exactly
+        moved = F.grid_sample(bright, grid, padding_mode="border", align_corners=False) - 1
+        return F.cross_entropy(net(moved), labels, label_smoothing=0.05)
+
+    return loss
+
+
+@torch.no_grad()
+def one_step_held_out(net: nn.Module, test: data.Images, sigma: float = 0.5) -> dict:
+    """MSE and PSNR (dB, peak 1) of ``net`` on noisy test images, one noise draw each, seed 0."""
+    generator = torch.Generator().manual_seed(0)
+    total = 0.0
+    for images in test.images.split(500):
+        x = data.unit(images)
+        z = x + sigma * torch.randn(x.shape, generator=generator).to(x)
+        total += F.mse_loss(net(z), x, reduction="sum").item()
+    mse = total / test.images.numel()
+    return {
+        "mse": mse,
+        "psnr": -10 * torch.tensor(mse).log10().item(),
+        "sigma": sigma,
+        "N": len(test.images),
+        "seed": 0,
+    }
+
+
+@torch.no_grad()
+def diffusion_held_out(model: Denoiser, test: data.Images) -> dict:
+    """Loss of ``model`` on the test images with their labels: one uniform t and one noise draw each, seed 0."""
+    total = 0.0
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for images, labels in zip(test.images.split(500), test.labels.split(500), strict=True):
+            y = labels if model.classes else None
+            total += model.eval().loss(data.symmetric(images), y, drop=0.0).item() * len(images)
+    return {f"{model.kind}_mse": total / len(test.images), "N": len(test.images), "seed": 0}
+
+
+@torch.no_grad()
+def classifier_held_out(net: nn.Module, test: data.Images) -> dict:
+    """Share of the test images that ``net`` names rightly, and the mean of that share over the classes."""
+    right = torch.cat([net(data.symmetric(images)).argmax(1) for images in test.images.split(500)]) == test.labels
+    shares = [right[test.labels == label].double().mean() for label in test.labels.unique()]
+    return {
+        "accuracy": right.double().mean().item(),
+        "balanced_accuracy": torch.stack(shares).mean().item(),
+        "N": len(test.images),
+    }
+
+
+def _course(classes: int, D: int) -> dict:
+    config = {"D": D, "time": True, "classes": classes}
+    return {"network": "CourseUNet", "config": config, "kind": "eps", "schedule": {"name": "linear_beta", "T": 300}}
+
+
+def _residual(config: dict) -> dict:
+    return {"network": "ResidualUNet", "config": config, "kind": "flow", "schedule": {"name": "flow"}}
+
+
+_RESIDUAL_FIT = {
+    "epochs": 6,
+    "batch": 64,
+    "lr": 1e-3,
+    "decay": train.linear,
+    "optimizer": torch.optim.AdamW,
+    "ema": 0.9995,
+}
+RECIPES: dict[str, Recipe] = {
+    "mnist-denoiser": Recipe(
+        spec={"network": "CourseUNet", "config": {"D": 32}},
+        loss=one_step_loss,
+        held_out=one_step_held_out,
+        fit={"epochs": 5, "batch": 256, "lr": 1e-3},
+        text="z = x + 0.5 eps, x in [0, 1]; MSE; Adam, rate x 0.1 over the run; EMA 0.999",
+    ),
+    "mnist-classifier": Recipe(
+        spec={"network": "Classifier", "config": {}},
+        loss=classifier_loss,
+        held_out=classifier_held_out,
+        fit={"epochs": 12, "batch": 128, "lr": 2e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
+        text="cross-entropy, small turns, scalings and moves, label smoothing 0.05; AdamW, linear decay; EMA 0.999",
+        labels=True,
+    ),
+    "mnist-ddpm": Recipe(
+        spec=_course(0, 32),
+        loss=lambda model: diffusion_loss(model, model.schedule.stratified),
+        held_out=diffusion_held_out,
+        fit={"epochs": 24, "batch": 64, "lr": 2e-3},
+        text="eps prediction, T = 300, beta 1e-4 to 0.02, stratified uniform t; Adam, rate x 0.1 over the run; EMA 0.999",
+    ),
+    "mnist-guided": Recipe(
+        spec=_course(10, 32),
+        loss=lambda model: diffusion_loss(model, model.schedule.stratified),
+        held_out=diffusion_held_out,
+        fit={"epochs": 24, "batch": 64, "lr": 2e-3},
+        text="eps prediction, T = 300, beta 1e-4 to 0.02, stratified uniform t, labels dropped with p = 0.1; Adam, rate x 0.1 over the run; EMA 0.999",
+        labels=True,
+    ),
+    "mnist-guided-residual": Recipe(
+        spec=_residual({"widths": [64, 96], "classes": 10}),
+        loss=lambda model: diffusion_loss(model, schedules.logit_normal),
+        held_out=diffusion_held_out,
+        fit=_RESIDUAL_FIT,
+        text="flow target, stratified logit-normal t, labels dropped with p = 0.1; AdamW, linear decay; EMA 0.9995",
+        labels=True,
+    ),
+    "fashion-classifier": Recipe(
+        spec={"network": "Classifier", "config": {}},
+        loss=lambda net: classifier_loss(net, data.flip),
+        held_out=classifier_held_out,
+        fit={"epochs": 12, "batch": 128, "lr": 2e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
+        text="cross-entropy, flips, small turns, scalings and moves, label smoothing 0.05; AdamW, linear decay; EMA 0.999",
+        labels=True,
+        data_set="fashion",
+    ),
+    "fashion-guided": Recipe(
+        spec=_residual({"widths": [64, 96], "classes": 10}),
+        loss=lambda model: diffusion_loss(model, schedules.logit_normal),
+        held_out=diffusion_held_out,
+        fit=_RESIDUAL_FIT | {"epochs": 10},
+        text="flow target, stratified logit-normal t, labels dropped with p = 0.1; AdamW, linear decay; EMA 0.9995",
+        labels=True,
+        data_set="fashion",
+    ),
+    "cells-classifier": Recipe(
+        spec={"network": "Classifier", "config": {"classes": 3, "width": 16, "channels": 3, "size": 64}},
+        loss=lambda net: classifier_loss(net, data.turn),
+        held_out=classifier_held_out,
+        fit={"epochs": 8, "batch": 64, "lr": 1e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
+        text="classes drawn evenly; cross-entropy, flips and quarter turns, small turns, scalings and moves, "
+        "label smoothing 0.05; AdamW, linear decay; EMA 0.999",
+        labels=True,
+        data_set="cells",
+        balanced=True,
+    ),
+    "cells-guided": Recipe(
+        spec=_residual({"widths": [48, 64, 96, 96], "attention": [1, 2], "classes": 3, "channels": 3, "dropout": 0.1}),
+        loss=lambda model: diffusion_loss(model, schedules.logit_normal, data.turn),
+        held_out=diffusion_held_out,
+        fit=_RESIDUAL_FIT | {"epochs": 14, "batch": 32, "ema": 0.999},
+        text="classes drawn evenly; flow target, stratified logit-normal t, flips and quarter turns, dropout 0.1, "
+        "labels dropped with p = 0.1; AdamW, linear decay; EMA 0.999",
+        labels=True,
+        data_set="cells",
+        balanced=True,
+    ),
+}
+
+
+def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict:
+    """Train the model of a recipe, resuming if there is a checkpoint in ``folder``; write it to ``to``; its card."""
+    recipe = RECIPES[name]
+    if to.suffix != ".safetensors":
+        raise ValueError(f"{to}: expected a path that ends in .safetensors")
+    training, test = (data.load(recipe.data_set, split) for split in ("train", "test"))
+    whole = data.SOURCES[recipe.data_set].sizes["train"]
+    if len(training.images) < whole:  # a shipped model would give way to a worse one
+        raise ValueError(
+            f"{len(training.images):,} training images of {recipe.data_set}: expected {whole:,} "
+            "(see DIFFUSION_DATA in README.md)"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    model = weights.build(recipe.spec).to(device, memory_format=torch.channels_last)
+    images, labels, _ = (training.balanced() if recipe.balanced else training).to(device)
+    given = (images, labels) if recipe.labels else (images,)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, notes = folder / f"{name}.checkpoint", folder / f"{name}.json"
+    # A checkpoint cannot tell which loss it comes from, so what was begun is noted beside it, with the seconds so far.
+    begun = {"spec": recipe.spec, "recipe": recipe.text, "sha256": training.checksum}
+    found = json.loads(notes.read_text()) if notes.exists() else begun | {"seconds": 0.0}
+    spent, start = found.pop("seconds"), time.monotonic()
+    if found != begun:
+        raise ValueError(
+            f"{notes}: a run of another recipe or data was stopped here; expected the same, "
+            f"or delete it and {checkpoint.name} to begin anew"
+        )
+    notes.write_text(json.dumps(begun | {"seconds": spent}))
+    options = recipe.fit | {"autocast": autocast, "checkpoint": checkpoint}
+    try:
+        for step in train.fit(model, recipe.loss(model), given, **options):
+            if step.step % 100 == 0:
+                print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
+    finally:
+        seconds = spent + time.monotonic() - start
+        notes.write_text(json.dumps(begun | {"seconds": seconds}))
+    card = {
+        "name": name,
+        "spec": recipe.spec,
+        "recipe": recipe.text,
+        "epochs": recipe.fit["epochs"],
+        "batch": recipe.fit["batch"],
+        "lr": recipe.fit["lr"],
+        "seed": 0,
+        "precision": str(autocast or torch.float32).removeprefix("torch."),
+        "data": {
+            "name": recipe.data_set,
+            "split": "train",
+            "source": training.source,
+            "N": len(training.images),
+            "sha256": training.checksum,
+            "balanced": recipe.balanced,
+        },
+        "images_seen": recipe.fit["epochs"] * (len(images) // recipe.fit["batch"]) * recipe.fit["batch"],
+        "seconds": round(seconds),
+        "hardware": weights.hardware(device),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    weights.save(model, to, card)
+    card["held_out"] = recipe.held_out(weights.load(to, device), test.to(device))
+    weights.save(model, to, card)
+    for path in (checkpoint, notes):
+        path.unlink()
+    return card
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m diffusion_helpers.bench.recipes", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("name", choices=sorted(RECIPES))
+    parser.add_argument("--to", type=Path, help="the file to write (default: the shipped one)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the checkpoint (default: runs)")
+    parser.add_argument("--bfloat16", action="store_true", help="mixed precision, on processors and GPUs that have it")
+    chosen = parser.parse_args()
+    to = chosen.to or weights.SHIPPED / f"{chosen.name}.safetensors"
+    try:
+        card = run(chosen.name, to, chosen.runs, torch.bfloat16 if chosen.bfloat16 else None)
+    except ValueError as error:
+        parser.error(str(error))
+    print(json.dumps(card, indent=1))
+
+
+if __name__ == "__main__":
+    main()

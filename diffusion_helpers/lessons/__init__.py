@@ -1,0 +1,1 @@
+"""The lessons' kit: figures, sliders and a drawing pad, and the checks of the exercises."""

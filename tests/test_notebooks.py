@@ -53,7 +53,7 @@ def faults_of_header(book: NotebookNode, place: str) -> Iterator[str]:
     first = next(cell for cell in book.cells if cell.cell_type == "code")
     if "setup" not in first.metadata.get("tags", []):
         yield 'set-up: the first code cell is not tagged "setup"'
-    installed = f"git+https://github.com/{slug}" if slug else '"{found[0]}"'
+    installed = f"git+https://github.com/{slug}" if slug else '"{packages[0]}"'
     if re.findall(r"^ +%pip install -q (.*)$", first.source, re.MULTILINE) != [installed]:
         yield "set-up: not the install line that address.py writes"
     if not slug and "github.com" in first.source:

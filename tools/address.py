@@ -25,21 +25,22 @@ import sys
 
 if "google.colab" in sys.modules:
     %pip install -q git+{url}"""
+# It binds few names, and rare ones: the grader runs every cell that binds a name which another one reads.
 BRING = """\
 import sys
 from glob import glob
 from importlib.util import find_spec
 
 if "google.colab" in sys.modules and not find_spec("diffusion_helpers"):
-    places = "/content", "/content/*", "/content/drive/MyDrive", "/content/drive/MyDrive/*"
-    names = "diffusion_helpers-*any.whl", "diffusion_helpers/.."  # the package, or the folder of the whole project
-    found = [path for place in places for name in names for path in glob(f"{place}/{name}")]
-    if not found:
+    packages = []
+    for spot in "/content/", "/content/*/", "/content/drive/MyDrive/", "/content/drive/MyDrive/*/":
+        packages += glob(spot + "diffusion_helpers-*any.whl") + glob(spot + "diffusion_helpers/..")  # or the project
+    if not packages:
         raise FileNotFoundError(
             "Drop the package, diffusion_helpers-...-any.whl, into the Files panel on the left; or put it into "
             "a folder on your Drive, and press Mount Drive in that panel. Then run this cell again."
         )
-    %pip install -q "{found[0]}\""""
+    %pip install -q "{packages[0]}\""""
 
 WITH_ADDRESS = """\
 **In Colab,** open a lesson with the badge at its top and run the first cell. It installs the helper package and leaves Colab's PyTorch as it is.

@@ -32,7 +32,7 @@ def test_the_stored_reference_is_what_its_seeds_say():
 
 
 def test_the_guide_quotes_the_stored_reference():
-    guide = (bands.FILE.parent / "INSTRUCTORS.md").read_text(encoding="utf8")
+    guide = student.GUIDE.read_text(encoding="utf8")
     for kind, band in bands.stored().items():
         mean, sd = band["mean"], band["sd"]
         row = next(line for line in guide.splitlines() if line.startswith(f"| `{kind}` "))

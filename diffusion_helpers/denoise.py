@@ -41,7 +41,7 @@ class Denoised:
 
 
 def _known(kind: str) -> str:
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"kind = {kind!r}: expected one of {', '.join(KINDS)}")
     return kind
 

@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import data, edits, metrics, samplers, weights
+from . import data, edits, metrics, recipes, samplers, weights
 from .denoise import Denoiser
 
 BATCH = 250
@@ -185,7 +185,7 @@ def evaluate(
         cost = {
             "evaluations": evaluations,
             "seconds": round(time.monotonic() - start, 2),
-            "hardware": weights.hardware(device),
+            "hardware": recipes.hardware(device),
         }
         if cache:
             cache.parent.mkdir(parents=True, exist_ok=True)

@@ -136,6 +136,11 @@ def classifier_held_out(net: nn.Module, test: data.Images) -> dict:
     }
 
 
+def hardware(device: torch.device) -> str:
+    """How cards and reports name what a model ran on: the GPU, or the number of CPU threads."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
 def _course(classes: int, D: int) -> dict:
     config = {"D": D, "time": True, "classes": classes}
     return {"network": "CourseUNet", "config": config, "kind": "eps", "schedule": {"name": "linear_beta", "T": 300}}
@@ -291,7 +296,7 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
         },
         "images_seen": recipe.fit["epochs"] * (len(images) // recipe.fit["batch"]) * recipe.fit["batch"],
         "seconds": round(seconds),
-        "hardware": weights.hardware(device),
+        "hardware": hardware(device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
         "parameters": sum(p.numel() for p in model.parameters()),
     }

@@ -156,10 +156,12 @@ def linear_beta(T: int = 1000, first: float = 1e-4, last: float = 0.02) -> Sched
 def cosine(T: int = 1000, offset: float = 0.008) -> Schedule:
     """The cosine schedule: alpha_bar follows cos², each beta at most 0.999.
 
-    Raises ValueError unless T >= 1.
+    Raises ValueError unless T >= 1 and 0 <= offset < 1.
     Source: Nichol and Dhariwal 2021 (arXiv:2102.09672), equation 17.
     """
     _check_steps(T)
+    if not 0 <= offset < 1:
+        raise ValueError(f"offset = {offset}: expected 0 <= offset < 1")
     t = torch.linspace(0, 1, T + 1, dtype=torch.float64)
     f = torch.cos((t + offset) / (1 + offset) * math.pi / 2).square()
     return _tabulated("cosine", (1 - f[1:] / f[:-1]).clamp(max=0.999))

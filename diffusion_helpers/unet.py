@@ -225,7 +225,7 @@ class ResidualUNet(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        if any(width % 8 for width in widths):
+        if not widths or any(width % 8 for width in widths):
             raise ValueError(f"widths = {tuple(widths)}: expected multiples of 8, the number of groups of each norm")
         if any(i not in range(len(widths)) for i in attention):
             raise ValueError(f"attention = {tuple(attention)}: expected some of the levels 0 to {len(widths) - 1}")

@@ -3,8 +3,8 @@
     python -m diffusion_helpers.recipes mnist-guided
 
 Training can be stopped at any time (Ctrl-C) and goes on from ``runs/NAME.checkpoint`` when the same
-command is given again. The finished model replaces the file in ``diffusion_helpers/shipped``, or goes
-where ``--to`` says. The card of each model holds its recipe, data checksum, hardware and held-out loss.
+command is given again. The finished model goes to ``runs/NAME.safetensors``, or where ``--to`` says; the shipped ones
+are in ``diffusion_helpers/shipped``. The card of each model holds its recipe, data checksum, hardware and held-out loss.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,25 +257,13 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
     given = (images, labels) if recipe.labels else (images,)
     to.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, notes = folder / f"{name}.checkpoint", folder / f"{name}.json"
-    # A checkpoint cannot tell which loss it comes from, so what was begun is noted beside it, with the seconds so far.
-    begun = {"spec": recipe.spec, "recipe": recipe.text, "sha256": training.checksum}
-    found = json.loads(notes.read_text()) if notes.exists() else begun | {"seconds": 0.0}
-    spent, start = found.pop("seconds"), time.monotonic()
-    if found != begun:
-        raise ValueError(
-            f"{notes}: a run of another recipe or data was stopped here; expected the same, "
-            f"or delete it and {checkpoint.name} to begin anew"
-        )
-    notes.write_text(json.dumps(begun | {"seconds": spent}))
-    options = recipe.fit | {"autocast": autocast, "checkpoint": checkpoint}
-    try:
-        for step in train.fit(model, recipe.loss(model), given, **options):
-            if step.step % 100 == 0:
-                print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
-    finally:
-        seconds = spent + time.monotonic() - start
-        notes.write_text(json.dumps(begun | {"seconds": seconds}))
+    checkpoint = folder / f"{name}.checkpoint"
+    begun = f"{name}: {recipe.text}; {json.dumps(recipe.spec)}; data {training.checksum}"
+    options = recipe.fit | {"autocast": autocast, "checkpoint": checkpoint, "run": begun}
+    for step in train.fit(model, recipe.loss(model), given, **options):
+        if step.step % 100 == 0:
+            print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
+    seconds = torch.load(checkpoint, weights_only=True)["seconds"]  # of every sitting
     card = {
         "name": name,
         "spec": recipe.spec,
@@ -303,19 +290,20 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
     weights.save(model, to, card)
     card["held_out"] = recipe.held_out(weights.load(to, device), test.to(device))
     weights.save(model, to, card)
-    for path in (checkpoint, notes):
-        path.unlink()
+    checkpoint.unlink()
     return card
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m diffusion_helpers.recipes", description=__doc__.split("\n")[0])
     parser.add_argument("name", choices=sorted(RECIPES))
-    parser.add_argument("--to", type=Path, help="the file to write (default: the shipped one)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the checkpoint (default: runs)")
+    parser.add_argument("--to", type=Path, help="the file to write (default: NAME.safetensors in the folder of --runs)")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="folder for checkpoint and model (default: runs)"
+    )
     parser.add_argument("--bfloat16", action="store_true", help="mixed precision, on processors and GPUs that have it")
     chosen = parser.parse_args()
-    to = chosen.to or weights.SHIPPED / f"{chosen.name}.safetensors"
+    to = chosen.to or chosen.runs / f"{chosen.name}.safetensors"
     try:
         card = run(chosen.name, to, chosen.runs, torch.bfloat16 if chosen.bfloat16 else None)
     except ValueError as error:

@@ -1,8 +1,10 @@
 """The recipes of the shipped models, at the size of a toy."""
 
+import itertools
 import json
 import math
 import signal
+import sys
 from dataclasses import replace
 
 import pytest
@@ -248,15 +250,42 @@ def test_an_interrupted_run_goes_on_and_ends_where_the_whole_run_ends(toy, tmp_p
 @pytest.mark.parametrize("change", [{"text": "a toy with mirrored images"}, {"data": digits(20)}])
 def test_a_run_of_another_recipe_or_data_is_not_gone_on_with(change, toy, tmp_path, monkeypatch):
     def stopped(net):
-        raise KeyboardInterrupt
+        loss = recipes.one_step_loss(net)
+        return lambda images: (signal.raise_signal(signal.SIGINT), loss(images))[1]
 
-    monkeypatch.setitem(RECIPES, "toy", replace(TOY, loss=lambda net: stopped))
+    monkeypatch.setitem(RECIPES, "toy", replace(TOY, loss=stopped))
     with pytest.raises(KeyboardInterrupt):
         recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
     monkeypatch.setitem(RECIPES, "toy", replace(TOY, text=change.get("text", TOY.text)))
     monkeypatch.setitem(toy, "train", change.get("data", toy["train"]))
-    with pytest.raises(ValueError, match="toy.json: a run of another recipe or data was stopped here; expected"):
+    with pytest.raises(ValueError, match="toy.checkpoint: checkpoint of another run"):
         recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
+
+
+def test_the_seconds_of_every_sitting_are_on_the_card(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes.train.time, "monotonic", itertools.count(step=10).__next__)
+    whole = recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)["seconds"]
+    assert whole >= 10 * 4  # four steps, each looks at the clock
+    calls = itertools.count(1)
+
+    def stopped(net):
+        loss = recipes.one_step_loss(net)
+        return lambda images: (next(calls) == 3 and signal.raise_signal(signal.SIGINT), loss(images))[1]
+
+    monkeypatch.setitem(RECIPES, "toy", replace(TOY, loss=stopped))
+    with pytest.raises(KeyboardInterrupt):
+        recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
+    assert recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)["seconds"] >= whole
+
+
+def test_the_command_writes_to_runs_and_never_into_the_package(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["recipes", "toy"])
+    shipped = {path: path.stat().st_mtime_ns for path in weights.SHIPPED.iterdir()}
+    recipes.main()
+    assert json.loads(capsys.readouterr().out)["name"] == "toy"
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["toy.safetensors"]
+    assert {path: path.stat().st_mtime_ns for path in weights.SHIPPED.iterdir()} == shipped
 
 
 def test_a_finished_run_leaves_nothing_that_the_next_could_take_for_its_own(toy, tmp_path):

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .denoise import Denoised, Denoiser
+from .denoise import Denoised, Denoiser, label_weights
 from .samplers import Denoise
 from .schedules import Level, noise
-from .unet import label_weights
 
 
 def guide(

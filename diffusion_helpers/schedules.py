@@ -33,13 +33,24 @@ class Level(NamedTuple):
         return self.alpha.square() / self.sigma.square()
 
     def like(self, x: Tensor) -> Level:
-        """The same level in the dtype and on the device of ``x`` (B, ...), shaped to broadcast."""
+        """The same level ready to be combined with ``x`` (B, ...), see ``per_image``; twice is the same as once."""
         if not x.is_floating_point():
             raise ValueError(f"images of {x.dtype}: expected floats (scale them first, see data.symmetric)")
-        if self.t.ndim and len(self.t) != len(x):
-            raise ValueError(f"{len(self.t)} levels for {len(x)} images: expected one each")
-        shape = (-1, *[1] * (x.ndim - 1)) if self.t.ndim else ()
-        return Level(*(part.to(x).reshape(shape) for part in self))
+        return Level(*(per_image(part, x) for part in self))
+
+
+def per_image(values: Tensor, x: Tensor) -> Tensor:
+    """Values, () for all images or (B,) one each, in the dtype of ``x`` (B, ...) and shaped to broadcast: (B, 1, ...).
+
+    A value for all stays on the CPU, since torch combines it with images on any device and nothing waits for a GPU.
+    Raises ValueError unless there is one for all or one for each image.
+    """
+    values = values.to(x.dtype) if values.is_floating_point() else values
+    if values.ndim != 1:
+        return values
+    if len(values) != len(x):
+        raise ValueError(f"{len(values)} levels for {len(x)} images: expected one each")
+    return values.to(x.device, non_blocking=True).reshape(-1, *[1] * (x.ndim - 1))
 
 
 @dataclass(frozen=True)

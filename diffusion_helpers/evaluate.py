@@ -70,7 +70,7 @@ def generate(
 
     The labels go 0, 1, 2 ... in turn; a model without classes has none and takes no ``gamma``. The noise is drawn on
     the CPU from ``seed``, so it is the same on every device. ``sampler`` is "ddim", "ddpm" (posterior variance),
-    "ddpm-beta", "heun" or "dpmpp_2m"; ``spacing`` is that of ``Schedule.grid``, ``interval`` that of ``edits.guide``.
+    "ddpm-beta", "heun" or "dpmpp_2m"; ``spacing`` is that of ``Schedule.grid``, ``interval`` the times (low, high) of the guidance.
     Raises ValueError for another, n < 1, a gamma or interval that does not fit the model, and samples that are not
     finite.
     """
@@ -99,7 +99,9 @@ def generate(
         for start in range(0, n, BATCH):
             x = torch.randn(min(BATCH, n - start), *shape, generator=generator).to(device)
             y = None if labels is None else labels[start : start + BATCH].to(device)
-            denoise = model if y is None else edits.guide(model, y, gamma=gamma, interval=interval)
+            denoise = model if y is None else edits.classifier_free(model, y, gamma)
+            if y is not None and tuple(interval) != (0.0, 1.0):
+                denoise = edits.during(denoise, edits.given(model, y), *interval)
             for state in samplers.sample(denoise, x, levels, step):
                 x = state.x
                 bar.update(1)
@@ -176,7 +178,6 @@ def evaluate(
     }
     made = _cached(cache, recipe) if cache else None
     if made is None:
-        model.to(memory_format=torch.channels_last)
         start = time.monotonic()
         autocast = torch.bfloat16 if bfloat16 else None
         images, labels, evaluations = generate(
@@ -246,7 +247,7 @@ def _feature_network(features: str | Path, device: torch.device) -> tuple[nn.Mod
     network = weights.load(features, device)
     if not (hasattr(network, "features") and hasattr(network, "head")):
         raise ValueError(f"{features} is a {type(network).__name__}: expected a classifier")
-    return network.to(memory_format=torch.channels_last), weights.card(features).get("name", str(features))
+    return network, network.name
 
 
 def _checksum(model: nn.Module) -> str:

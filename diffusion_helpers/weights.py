@@ -128,16 +128,18 @@ def card(name: str | Path) -> dict:
 def load(name: str | Path, device: torch.device | str = "cpu") -> nn.Module:
     """A trained model by name, or from a path, in float32, eval mode and frozen, on ``device``.
 
-    ``requires_grad_(True)`` lets it be trained further. The random state is left alone.
+    ``requires_grad_(True)`` lets it be trained further; its ``name`` is the one on the card, or that of the file. The
+    random state is left alone.
 
     Raises ValueError, which names the file, for a name that is not known and for any file that is not a whole model:
     truncated, without a card, with a card that this version cannot build, with weights of other names, shapes or types
     than the network on the card, or with a weight that is not finite. A file is not trusted: no code in it is run, and
     shapes are compared before anything is allocated, so that memory and time are bounded by its length.
     """
-    with _open(name) as (_, model, file):
+    with _open(name) as (found, model, file):
         model.to_empty(device="cpu").load_state_dict({key: file.get_tensor(key) for key in model.state_dict()})
         _check_finite(model.state_dict())  # in float32, which a weight stored in float64 may be beyond
+    model.name = str(found.get("name", Path(name).stem))
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

@@ -14,6 +14,7 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import getdoc, signature
 from pathlib import Path
 
 import torch
@@ -23,29 +24,41 @@ from torch.nn import functional as F
 from . import data, schedules, train, weights
 from .denoise import Denoiser
 
-ALL = {
-    "mnist": 60_000,
-    "fashion": 60_000,
-    "cells": 3934,
-}  # with fewer training images, a shipped model would give way to a worse one
+# With fewer training images, a shipped model would give way to a worse one.
+ALL = {"mnist": 60_000, "fashion": 60_000, "cells": 3934}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is built (``spec``), what it minimises, on which data, and how long it is trained."""
+    """How a model is built (``spec``), what it minimises, on which data, and how it is trained (``fit``)."""
 
     spec: dict
-    loss: Callable[[nn.Module], Callable[..., Tensor]]
+    loss: Callable[..., Callable[..., Tensor]]
     held_out: Callable[[nn.Module, data.Images], dict]
     fit: dict
-    text: str
+    augment: Callable[[Tensor], Tensor] | None = None
     labels: bool = False
     data_set: str = "mnist"
     balanced: bool = False  # each class drawn as often as the others
 
+    def objective(self, model: nn.Module) -> Callable[..., Tensor]:
+        """What ``train.fit`` minimises: the loss of ``model`` on a batch."""
+        return self.loss(model) if self.augment is None else self.loss(model, augment=self.augment)
+
+    @property
+    def text(self) -> str:
+        """The recipe in words, for the card: what is not in ``spec``, nor a number of its own there."""
+        usual = {name: option.default for name, option in signature(train.fit).parameters.items()}
+        chosen = usual | self.fit
+        words = ["classes drawn evenly"] if self.balanced else []
+        words += [getdoc(self.loss).split("\n")[0].rstrip(".")]
+        words += [f"images changed by {self.augment.__name__}"] if self.augment else []
+        words += [f"{chosen['optimizer'].__name__}, {chosen['decay'].__name__} rate", f"EMA {chosen['ema']}"]
+        return "; ".join(words)
+
 
 def one_step_loss(net: nn.Module, sigma: float = 0.5) -> Callable[[Tensor], Tensor]:
-    """Loss of the one-step denoiser on uint8 images: squared error of net(x + sigma * eps) against x in [0, 1]."""
+    """Squared error of net(x + sigma * eps) against x in [0, 1], on uint8 images, sigma = 0.5."""
 
     def loss(images: Tensor) -> Tensor:
         x = data.unit(images)
@@ -70,10 +83,20 @@ def diffusion_loss(
     return loss
 
 
+def stratified_loss(model: Denoiser, augment: Callable[[Tensor], Tensor] | None = None) -> Callable[..., Tensor]:
+    """Squared error of the prediction at stratified uniform times; labels, if any, dropped with p = 0.1."""
+    return diffusion_loss(model, model.schedule.stratified, augment)
+
+
+def logit_normal_loss(model: Denoiser, augment: Callable[[Tensor], Tensor] | None = None) -> Callable[..., Tensor]:
+    """Squared error of the prediction at stratified logit-normal times; labels, if any, dropped with p = 0.1."""
+    return diffusion_loss(model, schedules.logit_normal, augment)
+
+
 def classifier_loss(
     net: nn.Module, augment: Callable[[Tensor], Tensor] | None = None
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Cross-entropy on uint8 images turned, scaled and moved a little: at most 10 degrees, 10%, a 14th of the width.
+    """Cross-entropy, label smoothing 0.05, on uint8 images turned, scaled and moved by up to 10 degrees, 10%, width / 14.
 
     What comes in from outside goes on as the edge is. ``augment`` changes the images before, such as ``data.flip``.
     """
@@ -163,75 +186,67 @@ RECIPES: dict[str, Recipe] = {
         loss=one_step_loss,
         held_out=one_step_held_out,
         fit={"epochs": 5, "batch": 256, "lr": 1e-3},
-        text="z = x + 0.5 eps, x in [0, 1]; MSE; Adam, rate x 0.1 over the run; EMA 0.999",
     ),
     "mnist-classifier": Recipe(
         spec={"network": "Classifier", "config": {}},
         loss=classifier_loss,
         held_out=classifier_held_out,
         fit={"epochs": 12, "batch": 128, "lr": 2e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
-        text="cross-entropy, small turns, scalings and moves, label smoothing 0.05; AdamW, linear decay; EMA 0.999",
         labels=True,
     ),
     "mnist-ddpm": Recipe(
         spec=_course(0, 32),
-        loss=lambda model: diffusion_loss(model, model.schedule.stratified),
+        loss=stratified_loss,
         held_out=diffusion_held_out,
         fit={"epochs": 24, "batch": 64, "lr": 2e-3},
-        text="eps prediction, T = 300, beta 1e-4 to 0.02, stratified uniform t; Adam, rate x 0.1 over the run; EMA 0.999",
     ),
     "mnist-guided": Recipe(
         spec=_course(10, 32),
-        loss=lambda model: diffusion_loss(model, model.schedule.stratified),
+        loss=stratified_loss,
         held_out=diffusion_held_out,
         fit={"epochs": 24, "batch": 64, "lr": 2e-3},
-        text="eps prediction, T = 300, beta 1e-4 to 0.02, stratified uniform t, labels dropped with p = 0.1; Adam, rate x 0.1 over the run; EMA 0.999",
         labels=True,
     ),
     "mnist-guided-residual": Recipe(
         spec=_residual({"widths": [64, 96], "classes": 10}),
-        loss=lambda model: diffusion_loss(model, schedules.logit_normal),
+        loss=logit_normal_loss,
         held_out=diffusion_held_out,
         fit=_RESIDUAL_FIT,
-        text="flow target, stratified logit-normal t, labels dropped with p = 0.1; AdamW, linear decay; EMA 0.9995",
         labels=True,
     ),
     "fashion-classifier": Recipe(
         spec={"network": "Classifier", "config": {}},
-        loss=lambda net: classifier_loss(net, data.flip),
+        loss=classifier_loss,
+        augment=data.flip,
         held_out=classifier_held_out,
         fit={"epochs": 12, "batch": 128, "lr": 2e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
-        text="cross-entropy, flips, small turns, scalings and moves, label smoothing 0.05; AdamW, linear decay; EMA 0.999",
         labels=True,
         data_set="fashion",
     ),
     "fashion-guided": Recipe(
         spec=_residual({"widths": [64, 96], "classes": 10}),
-        loss=lambda model: diffusion_loss(model, schedules.logit_normal),
+        loss=logit_normal_loss,
         held_out=diffusion_held_out,
         fit=_RESIDUAL_FIT | {"epochs": 10},
-        text="flow target, stratified logit-normal t, labels dropped with p = 0.1; AdamW, linear decay; EMA 0.9995",
         labels=True,
         data_set="fashion",
     ),
     "cells-classifier": Recipe(
         spec={"network": "Classifier", "config": {"classes": 3, "width": 16, "channels": 3, "size": 64}},
-        loss=lambda net: classifier_loss(net, data.turn),
+        loss=classifier_loss,
+        augment=data.turn,
         held_out=classifier_held_out,
         fit={"epochs": 8, "batch": 64, "lr": 1e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
-        text="classes drawn evenly; cross-entropy, flips and quarter turns, small turns, scalings and moves, "
-        "label smoothing 0.05; AdamW, linear decay; EMA 0.999",
         labels=True,
         data_set="cells",
         balanced=True,
     ),
     "cells-guided": Recipe(
         spec=_residual({"widths": [48, 64, 96, 96], "attention": [1, 2], "classes": 3, "channels": 3, "dropout": 0.1}),
-        loss=lambda model: diffusion_loss(model, schedules.logit_normal, data.turn),
+        loss=logit_normal_loss,
+        augment=data.turn,
         held_out=diffusion_held_out,
         fit=_RESIDUAL_FIT | {"epochs": 14, "batch": 32, "ema": 0.999},
-        text="classes drawn evenly; flow target, stratified logit-normal t, flips and quarter turns, dropout 0.1, "
-        "labels dropped with p = 0.1; AdamW, linear decay; EMA 0.999",
         labels=True,
         data_set="cells",
         balanced=True,
@@ -260,7 +275,7 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
     checkpoint = folder / f"{name}.checkpoint"
     begun = f"{name}: {recipe.text}; {json.dumps(recipe.spec)}; data {training.checksum}"
     options = recipe.fit | {"autocast": autocast, "checkpoint": checkpoint, "run": begun}
-    for step in train.fit(model, recipe.loss(model), given, **options):
+    for step in train.fit(model, recipe.objective(model), given, **options):
         if step.step % 100 == 0:
             print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
     seconds = torch.load(checkpoint, weights_only=True)["seconds"]  # of every sitting

@@ -26,25 +26,9 @@ SHIPPED = Path(__file__).parent / "shipped"
 _NETWORKS = {network.__name__: network for network in (CourseUNet, ResidualUNet, Classifier)}
 _NETWORKS["DigitClassifier"] = Classifier  # as files made before it took anything but digits call it
 _SCHEDULES = {"linear_beta": schedules.linear_beta, "cosine": schedules.cosine, "flow": schedules.flow}
-# A card may come from anywhere, so what it may ask for is bounded: type, least and most of every option.
-_OPTIONS = {
-    "D": (int, 1, 2048),
-    "time": (bool, 0, 1),
-    "classes": (int, 0, 10_000),
-    "channels": (int, 1, 64),
-    "widths": (int, 8, 2048),
-    "blocks": (int, 1, 16),
-    "attention": (int, 0, 7),
-    "patch": (int, 1, 16),
-    "dropout": (float, 0, 1),
-    "width": (int, 1, 2048),
-    "size": (int, 4, 1024),
-    "T": (int, 1, 100_000),
-    "first": (float, 0, 1),
-    "last": (float, 0, 1),
-    "offset": (float, 0, 1),
-}
-_LISTS = ("widths", "attention")  # these hold up to 8 of them
+# A card may come from anywhere, so every number on it is bounded: whole ones from 1 to 2048 where nothing else is said.
+_BOUNDS = {"classes": (0, 10_000), "attention": (0, 7), "blocks": (1, 16), "patch": (1, 16), "size": (4, 1024)}
+_BOUNDS["T"] = (1, 100_000)
 
 
 def names() -> list[str]:
@@ -83,17 +67,16 @@ def _make(what: str, known: dict[str, Callable], name: object, options: object) 
     for key, value in options.items():
         if key not in signature(known[name]).parameters:
             raise ValueError(f"option {key!r:.200} of {name}: this version does not know it")
-        kind, least, most = _OPTIONS[key]
-        values = value if key in _LISTS else [value]
-        if (
-            not isinstance(values, (list, tuple))
-            or len(values) > 8
-            or not all(
-                isinstance(v, (int, kind)) and isinstance(v, bool) == (kind is bool) and least <= v <= most
-                for v in values
-            )
+        default = signature(known[name]).parameters[key].default  # its type is that of the option
+        several = isinstance(default, tuple)
+        kind = int if several else type(default)
+        least, most = _BOUNDS.get(key, (1, 2048)) if kind is int else (0, 1)
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        right = (numbers is value) == several and len(numbers) <= 8
+        if not right or not all(
+            type(n) in ((int, float) if kind is float else (kind,)) and least <= n <= most for n in numbers
         ):
-            form = f"up to 8 of {kind.__name__}" if key in _LISTS else kind.__name__
+            form = f"up to 8 of {kind.__name__}" if several else kind.__name__
             raise ValueError(f"{key} = {value!r:.200} of {name}: expected {form} from {least} to {most}")
     return known[name](**options)
 

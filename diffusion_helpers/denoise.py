@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .schedules import Level, Schedule, noise
+from .schedules import Level, Schedule, noise, per_image
 
 # What a network predicts: target = c0 * x0 + c1 * eps, as a function of the level.
 KINDS: dict[str, Callable[[Level], tuple]] = {
@@ -36,12 +36,13 @@ class Denoised:
     @property
     def eps(self) -> Tensor:
         """The noise estimate that goes with x0: ``x = alpha * x0 + sigma * eps``; 0 at sigma = 0."""
-        _, alpha, sigma = self.level.like(self.x)
-        return torch.where(sigma > 0, (self.x - alpha * self.x0) / sigma, 0.0)
+        noisy = self.level.sigma > 0
+        inverse = noisy / torch.where(noisy, self.level.sigma, 1.0)  # never 1 / 0, whose gradient would be NaN
+        return (self.x - per_image(self.level.alpha, self.x) * self.x0) * per_image(inverse, self.x)
 
 
 def _known(kind: str) -> str:
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"kind = {kind!r}: expected one of {', '.join(KINDS)}")
     return kind
 
@@ -62,14 +63,34 @@ def to_x0(kind: str, prediction: Tensor, x: Tensor, level: Level) -> Tensor:
     Solves target = c0 * x0 + c1 * eps and x = alpha * x0 + sigma * eps for x0.
     Raises ValueError for an unknown kind, and for eps at alpha = 0, where x holds no signal.
     """
+    if _known(kind) == "eps" and bool((level.alpha == 0).any()):
+        raise ValueError("an eps prediction at alpha = 0: expected a level with some signal")
     level = level.like(x)
-    c0, c1 = KINDS[_known(kind)](level)
+    c0, c1 = KINDS[kind](level)
     if kind == "x0":
         return prediction
-    scale = level.alpha * c1 - level.sigma * c0
-    if bool((scale == 0).any()):
-        raise ValueError(f"a {kind} prediction at alpha = 0: expected a level with some signal")
-    return (c1 * x - level.sigma * prediction) / scale
+    return (c1 * x - level.sigma * prediction) / (level.alpha * c1 - level.sigma * c0)
+
+
+def label_weights(y: Tensor, classes: int) -> Tensor:
+    """Labels as rows of weights, (B, classes): one-hot, and all zeros for the null label.
+
+    y is (B,) integers in 0 ... classes, where ``classes`` is the null label, or already (B, classes)
+    floats, a mixture of labels. Raises ValueError for any other shape, dtype or value. Values on a GPU are not waited
+    for: there it is torch that stops at a wrong one.
+    """
+    if y.is_floating_point():
+        if y.ndim != 2 or y.shape[1] != classes:
+            raise ValueError(f"label weights of shape {tuple(y.shape)}: expected (B, {classes})")
+        return y
+    if y.ndim != 1:
+        raise ValueError(f"labels of shape {tuple(y.shape)}: expected (B,)")
+    try:
+        return F.embedding(y.long(), torch.eye(classes + 1, classes, device=y.device))
+    except IndexError:
+        raise ValueError(
+            f"labels from {int(y.min())} to {int(y.max())}: expected 0 to {classes - 1}, or {classes} for no label"
+        ) from None
 
 
 @contextmanager
@@ -102,7 +123,7 @@ class Denoiser(nn.Module):
         return getattr(self.net, "classes", 0)
 
     def _predict(self, x: Tensor, level: Level, y: Tensor | None) -> Tensor:
-        t = level.t.to(x).expand(len(x))  # one time per image: (B,)
+        t = per_image(level.t, x).to(x.device, non_blocking=True).reshape(-1).expand(len(x))  # (B,)
         return self.net(x, t) if y is None else self.net(x, t, y)
 
     def forward(self, x: Tensor, level: Level, y: Tensor | None = None) -> Denoised:
@@ -127,7 +148,7 @@ class Denoiser(nn.Module):
         Sources: Ho et al. 2020, equation 14; label dropping from Ho and Salimans 2022
         (arXiv:2207.12598), algorithm 1.
         """
-        level = self.schedule(self.schedule.draw(len(x0)) if t is None else t)
+        level = self.schedule(self.schedule.draw(len(x0)) if t is None else t).like(x0)
         if y is not None:
             if y.shape != (len(x0),):
                 raise ValueError(f"labels of shape {tuple(y.shape)}: expected ({len(x0)},), one per image")

@@ -14,57 +14,86 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .denoise import Denoised, Denoiser
+from .denoise import Denoised, Denoiser, label_weights
 from .samplers import Denoise
-from .schedules import Level, noise
-from .unet import label_weights
+from .schedules import Level, noise, per_image
 
 
-def guide(
-    denoiser: Denoiser,
-    y: Tensor,
-    *,
-    gamma: float | None = None,
-    w: float | None = None,
-    interval: tuple[float, float] = (0.0, 1.0),
-) -> Denoise:
-    """Classifier-free guidance: answer x0 = u + gamma * (c - u), c with the labels y and u without.
+class Given(NamedTuple):
+    """A denoiser that answers for labels: see ``given``."""
 
-    y is (B,) integers or (B, classes) label weights. Give either ``gamma`` (the course's: 0 is
-    unconditional, 1 conditional) or ``w`` (the paper's, gamma = 1 + w). At 0 and 1 the network is asked once
-    and its answer passed on unchanged. At times t outside ``interval``, (low, high), the answer is c.
-    Raises ValueError when both or neither are given, for a denoiser without classes, for wrong labels, and unless
-    0 <= low <= high <= 1.
-    Sources: Ho and Salimans 2022 (arXiv:2207.12598), equation 6; the interval from Kynkäänniemi et al. 2024
-    (arXiv:2404.07724).
+    model: Denoiser
+    weights: Tensor  # (B, classes)
+
+    def __call__(self, x: Tensor, level: Level) -> Denoised:
+        return self.model(x, level, self.rows(x))
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The weights in the dtype and on the device of the images x (B, ...)."""
+        if len(self.weights) != len(x):
+            raise ValueError(f"{len(self.weights)} labels for {len(x)} images: expected one each")
+        return self.weights.to(x, non_blocking=True)
+
+
+def given(model: Denoiser, y: Tensor) -> Denoise:
+    """The denoiser that ``model`` is with the labels y, (B,) integers or (B, classes) label weights.
+
+    Raises ValueError for a model without classes and for wrong labels and, when called, for other than B images.
     """
-    if (gamma is None) == (w is None):
-        raise ValueError(f"gamma = {gamma} and w = {w}: expected exactly one of them (gamma = 1 + w)")
-    if not denoiser.classes:
-        raise ValueError("guidance of a denoiser with 0 classes: expected one that was trained with labels")
-    if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
-        raise ValueError(f"interval = {interval}: expected two times (low, high), 0 <= low <= high <= 1")
-    low, high = interval
-    weights = label_weights(y, denoiser.classes)
-    strength = 1 + w if gamma is None else gamma
+    if not model.classes:
+        raise ValueError("labels for a denoiser with 0 classes: expected one that was trained with labels")
+    return Given(model, label_weights(y.cpu(), model.classes).to(y.device))  # on the CPU, where values are checked
+
+
+def guide(c: Denoise, u: Denoise, gamma: float) -> Denoise:
+    """Guidance: the estimate of x0 on the line from that of u (gamma = 0) through that of c (gamma = 1), and beyond.
+
+    c and u are any denoisers: with a label and without is classifier-free guidance, with two labels a negative prompt,
+    a good and a bad network autoguidance. At 0 and 1 one alone is asked; two ``given`` of one model are asked in one
+    batch. Sources: Ho and Salimans 2022 (arXiv:2207.12598), equation 6, whose w is gamma - 1; Karras et al. 2024
+    (arXiv:2406.02507), equation 1.
+    """
+    if gamma in (0, 1):
+        return c if gamma else u
 
     def guided(x: Tensor, level: Level) -> Denoised:
-        if len(x) != len(y):
-            raise ValueError(f"{len(y)} labels for {len(x)} images: expected one each")
-        c = weights.to(x)
-        u = torch.zeros_like(c)  # the null label is a row of zeros
-        inside = ((low <= level.t) & (level.t <= high)).double()
-        pull = 1 + (strength - 1) * inside  # () or (B,)
-        for alone, label in ((1, c), (0, u)):
-            if bool((pull == alone).all()):
-                return denoiser(x, level, label)
-        twice = Level(*(torch.cat([part, part]) if part.ndim else part for part in level))
-        both = denoiser(torch.cat([x, x]), twice, torch.cat([c, u])).x0  # (2B, C, H, W)
-        conditional, unconditional = both.chunk(2)
-        pull = pull.to(x).reshape(-1, *[1] * (x.ndim - 1)) if pull.ndim else pull.to(x)
-        return Denoised(x, unconditional + pull * (conditional - unconditional), level)
+        if isinstance(c, Given) and isinstance(u, Given) and c.model is u.model:
+            twice = Level(*(torch.cat([part, part]) if part.ndim else part for part in level))
+            both = c.model(torch.cat([x, x]), twice, torch.cat([c.rows(x), u.rows(x)])).x0  # (2B, C, H, W)
+            to, base = both.chunk(2)
+        else:
+            to, base = c(x, level).x0, u(x, level).x0
+        return Denoised(x, base + gamma * (to - base), level)
 
     return guided
+
+
+def classifier_free(model: Denoiser, y: Tensor, gamma: float) -> Denoise:
+    """Classifier-free guidance of ``model`` to the labels y: gamma = 0 forgets them, 1 takes them as they are.
+
+    Raises ValueError as ``given`` does. Source: Ho and Salimans 2022 (arXiv:2207.12598), equation 6.
+    """
+    c = given(model, y)
+    return guide(c, Given(model, torch.zeros_like(c.weights)), gamma)  # the null label is a row of zeros
+
+
+def during(inside: Denoise, outside: Denoise, low: float, high: float) -> Denoise:
+    """One denoiser at times low <= t <= high and another before and after.
+
+    Raises ValueError unless 0 <= low <= high <= 1. Guidance within and the labels without is the limited interval
+    of Kynkäänniemi et al. 2024 (arXiv:2404.07724).
+    """
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"times from {low} to {high}: expected 0 <= low <= high <= 1")
+
+    def answer(x: Tensor, level: Level) -> Denoised:
+        within = (low <= level.t) & (level.t <= high)  # () or (B,)
+        if bool(within.all()) or not bool(within.any()):
+            return (inside if bool(within.any()) else outside)(x, level)
+        x0 = torch.where(per_image(within, x), inside(x, level).x0, outside(x, level).x0)
+        return Denoised(x, x0, level)
+
+    return answer
 
 
 def clip(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:

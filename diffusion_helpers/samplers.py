@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .denoise import Denoised
-from .schedules import Level
+from .schedules import Level, per_image
 
 Denoise = Callable[[Tensor, Level], Denoised]
 Step = Callable[[Denoise, Tensor, Level, Level, Denoised | None], tuple[Tensor, Denoised]]
@@ -47,8 +47,7 @@ def move(
     fresh = eta * posterior_std(d.level, to)
     kept = (to.sigma.square() - fresh.square()).clamp(min=0).sqrt()  # in float64: a small difference of large numbers
     added = torch.where(to.sigma > 0, fresh if std is None else std, 0.0)
-    _, kept, added = Level(to.t, kept, added).like(d.x)
-    return alpha * d.x0 + kept * d.eps + added * _normal(d.x, generator)
+    return alpha * d.x0 + per_image(kept, d.x) * d.eps + per_image(added, d.x) * _normal(d.x, generator)
 
 
 def posterior_std(at: Level, to: Level) -> Tensor:
@@ -125,8 +124,8 @@ def heun(denoise: Denoise, x: Tensor, at: Level, to: Level, prev: Denoised | Non
         return guess, d
     _, alpha, sigma = at.like(x)
     eps = (d.eps + denoise(guess, to).eps) / 2
-    mean = Denoised(x, (x - sigma * eps) / alpha, at)
-    return torch.where(_per_image(inner, x), move(mean, to), guess), d
+    better = move(Denoised(x, (x - sigma * eps) / alpha, at), to)
+    return better if bool(inner.all()) else torch.where(per_image(inner, x), better, guess), d
 
 
 def dpmpp_2m(
@@ -142,7 +141,7 @@ def dpmpp_2m(
         return move(d, to), d
     before, now, after = (level.snr.log() / 2 for level in (prev.level, at, to))
     ahead = torch.where(to.sigma > 0, (after - now) / (now - before) / 2, 0.0)  # 0 too if prev had no signal
-    x0 = d.x0 + _per_image(ahead, x) * (d.x0 - prev.x0)
+    x0 = d.x0 + per_image(ahead, x) * (d.x0 - prev.x0)
     return move(Denoised(x, x0, at), to), d
 
 
@@ -161,17 +160,11 @@ def resampled(step: Step, times: int, generator: torch.Generator | None = None) 
     ) -> tuple[Tensor, Denoised]:
         lower, d = step(denoise, x, at, to, prev)
         for _ in range(times - 1):
-            _, scale, added = Level(at.t, at.alpha / to.alpha, transition_std(at, to)).like(x)
+            scale, added = per_image(at.alpha / to.alpha, x), per_image(transition_std(at, to), x)
             lower, d = step(denoise, scale * lower + added * _normal(x, generator), at, to, prev)
         return lower, d
 
     return repeated
-
-
-def _per_image(values: Tensor, x: Tensor) -> Tensor:
-    """Values (), or (B,), one per image, on the device of ``x`` and shaped to broadcast with it."""
-    values = values.to(x) if values.is_floating_point() else values.to(x.device)
-    return values.reshape(-1, *[1] * (x.ndim - 1)) if values.ndim else values
 
 
 def sample(denoise: Denoise, x: Tensor, levels: Sequence[Level], step: Step = ddim) -> Iterator[Denoised]:

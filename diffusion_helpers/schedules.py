@@ -33,13 +33,24 @@ class Level(NamedTuple):
         return self.alpha.square() / self.sigma.square()
 
     def like(self, x: Tensor) -> Level:
-        """The same level in the dtype and on the device of ``x`` (B, ...), shaped to broadcast."""
+        """The same level ready to be combined with ``x`` (B, ...), see ``per_image``; twice is the same as once."""
         if not x.is_floating_point():
             raise ValueError(f"images of {x.dtype}: expected floats (scale them first, see data.symmetric)")
-        if self.t.ndim and len(self.t) != len(x):
-            raise ValueError(f"{len(self.t)} levels for {len(x)} images: expected one each")
-        shape = (-1, *[1] * (x.ndim - 1)) if self.t.ndim else ()
-        return Level(*(part.to(x).reshape(shape) for part in self))
+        return Level(*(per_image(part, x) for part in self))
+
+
+def per_image(values: Tensor, x: Tensor) -> Tensor:
+    """Values, () for all images or (B,) one each, in the dtype of ``x`` (B, ...) and shaped to broadcast: (B, 1, ...).
+
+    A value for all stays on the CPU, since torch combines it with images on any device and nothing waits for a GPU.
+    Raises ValueError unless there is one for all or one for each image.
+    """
+    values = values.to(x.dtype) if values.is_floating_point() else values
+    if values.ndim != 1:
+        return values
+    if len(values) != len(x):
+        raise ValueError(f"{len(values)} levels for {len(x)} images: expected one each")
+    return values.to(x.device, non_blocking=True).reshape(-1, *[1] * (x.ndim - 1))
 
 
 @dataclass(frozen=True)
@@ -156,10 +167,12 @@ def linear_beta(T: int = 1000, first: float = 1e-4, last: float = 0.02) -> Sched
 def cosine(T: int = 1000, offset: float = 0.008) -> Schedule:
     """The cosine schedule: alpha_bar follows cos², each beta at most 0.999.
 
-    Raises ValueError unless T >= 1.
+    Raises ValueError unless T >= 1 and 0 <= offset < 1.
     Source: Nichol and Dhariwal 2021 (arXiv:2102.09672), equation 17.
     """
     _check_steps(T)
+    if not 0 <= offset < 1:
+        raise ValueError(f"offset = {offset}: expected 0 <= offset < 1")
     t = torch.linspace(0, 1, T + 1, dtype=torch.float64)
     f = torch.cos((t + offset) / (1 + offset) * math.pi / 2).square()
     return _tabulated("cosine", (1 - f[1:] / f[:-1]).clamp(max=0.999))

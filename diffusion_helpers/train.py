@@ -6,21 +6,19 @@ the loop body. Nothing is lost on an interrupt: the network is left with its ave
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -98,6 +96,7 @@ def fit(
     autocast: torch.dtype | None = None,
     accumulate: int = 1,
     checkpoint: str | Path | None = None,
+    run: str | None = None,
     bar: bool = True,
 ) -> Iterator[Step]:
     """Train ``model`` on ``loss(*batch)``, yielding a ``Step`` after each update.
@@ -105,25 +104,29 @@ def fit(
     data: tensors of equal length N on the device of the model, indexed together; each batch is a
     random subset, each epoch visits every image at most once (an incomplete last batch is left out).
     lr is multiplied by ``decay(progress)``, progress in [0, 1); gradients are clipped to norm ``clip``;
-    ``ema`` is the decay of the averaged weights; ``autocast`` a dtype for mixed precision, if any.
+    ``ema`` is the decay of the averaged weights; ``autocast`` is torch.bfloat16 for mixed precision.
     A batch is worked through in ``accumulate`` equal parts, one after another, which takes as much less memory.
     The update is that of the whole batch, for a loss that is a mean and draws no random numbers (parts draw others)
     and a network without BatchNorm (which would see the parts).
 
-    When the loop ends, breaks or is interrupted, ``model`` holds the averaged weights, in eval mode.
-    With a ``checkpoint`` path the state is written there every minute and on leaving, unless a step
-    failed; a later call with the same arguments goes on from it and gives what one uninterrupted run
-    would have given.
-    The loop body may draw random numbers or use the model: on CPU and CUDA, training keeps its own random state.
+    When the loop over ``fit(...)`` ends, breaks or is interrupted, ``model`` holds the averaged weights, in eval mode.
+    Who keeps the generator (steps = fit(...)) and breaks calls ``steps.close()`` for that; ``step.model`` holds them
+    after every step. The loop body may draw random numbers or use the model: training keeps its own random state.
 
-    Raises ValueError for data of unequal lengths or fewer images than ``batch``, for numbers that
-    are not positive, for a ``batch`` that ``accumulate`` does not divide, for a loss that is not finite, and for a checkpoint of another run.
+    With a ``checkpoint`` path the state is written there every minute and on leaving, unless a step failed. A later
+    call goes on from it and gives what one uninterrupted run would have given. It must be the same run: the numbers
+    above, the optimizer and its settings, the learning rates, the precision, the kind of device, and the data (shapes,
+    types, checksums) are compared. What ``loss`` computes cannot be, so ``run`` names it, in words of the caller's.
+
+    Raises ValueError for data of unequal lengths or fewer images than ``batch``, for numbers that are not positive,
+    for a ``batch`` that ``accumulate`` does not divide, for another ``autocast`` (float16 would need its losses
+    scaled), for a checkpoint without ``run``, for a loss that is not finite, and for a checkpoint of another run.
     """
     if isinstance(data, Tensor):
         raise ValueError(f"data is one tensor of shape {tuple(data.shape)}: expected a tuple, such as (images,)")
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError("no weight of the model requires a gradient: expected some (model.requires_grad_(True))")
-    N = len(data[0])
+    N, device = len(data[0]), data[0].device
     for name, value in {"epochs": epochs, "batch": batch, "lr": lr, "clip": clip, "accumulate": accumulate}.items():
         if not value > 0:
             raise ValueError(f"{name} = {value}: expected a positive number")
@@ -135,94 +138,83 @@ def fit(
         raise ValueError(f"batch = {batch}: expected at most the number of images, {N}")
     if batch % accumulate:
         raise ValueError(f"batch = {batch} in {accumulate} parts: expected a multiple of accumulate")
-    return _fit(
-        model,
-        loss,
-        data,
-        N,
-        epochs,
-        batch,
-        lr,
-        decay,
-        optimizer,
-        ema,
-        clip,
-        seed,
-        autocast,
-        accumulate,
-        checkpoint,
-        bar,
-    )
-
-
-def _fit(
-    model, loss, data, N, epochs, batch, lr, decay, optimizer, ema, clip, seed, autocast, accumulate, checkpoint, bar
-):
-    from tqdm.auto import tqdm
-
-    device = data[0].device
+    if autocast not in (None, torch.bfloat16):
+        raise ValueError(f"autocast = {autocast}: expected torch.bfloat16 or None")
+    if checkpoint is not None and not run:
+        raise ValueError(f"run = {run!r} with a checkpoint: expected words that say what is trained on which loss")
     per_epoch = N // batch
     steps = epochs * per_epoch
-    model.to(memory_format=torch.channels_last)  # the order of numbers that convolutions are fastest in
-    average = averaged(model, ema)
-    average.eval()
-    optim = optimizer(model.parameters(), lr=lr)
-    random = _RandomState(seed, device)
-    run = {"images": N, "epochs": epochs, "batch": batch, "lr": lr, "seed": seed, "ema": ema, "clip": clip}
-    run["accumulate"] = accumulate
-    named = {"optimizer": optimizer, "decay": decay, "autocast": autocast, "device": device.type}
-    run |= {key: getattr(value, "__name__", str(value)) for key, value in named.items()}
-    path = None if checkpoint is None else Path(checkpoint)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written is said before the work
-    done = _restore(path, run, model, average, optim, random) if path is not None and path.exists() else 0
-    saved = time.monotonic()
-    half_made = False  # an error within a step leaves it so: that state is not one to go on from
 
-    # In a notebook each redraw is three messages. A front end that reads them only after the cell, as nbval does,
-    # holds about 2,000 and loses the rest, the end of the cell among them: so one redraw a second.
-    progress = tqdm(total=steps, initial=done, unit="step", mininterval=1.0, disable=not bar)
-    try:
-        while done < steps:
-            epoch, place = divmod(done, per_epoch)
-            picked = _order(N, seed, epoch)[place * batch : (place + 1) * batch].to(device)
-            with _whole():
-                half_made = True
-                rate = lr * decay(done / steps)
-                for group in optim.param_groups:
-                    group["lr"] = rate
-                model.train()
-                optim.zero_grad()
-                shown = 0.0
-                for share in picked.split(batch // accumulate):
-                    with random, torch.autocast(device.type, autocast, enabled=autocast is not None):
-                        value = loss(*(part[share] for part in data)) / accumulate
-                    value.backward()
-                    shown += value.item()
-                if not math.isfinite(shown):
-                    raise ValueError(
-                        f"loss {shown} at step {done + 1}: expected a finite number (is lr = {lr} too high?)"
-                    )
-                nn.utils.clip_grad_norm_(model.parameters(), clip)
-                optim.step()
-                average.update_parameters(model)
-                done += 1
-                half_made = False
-            progress.set_postfix(loss=f"{shown:.4f}", refresh=False)
-            progress.update()
-            if path is not None and time.monotonic() - saved > 60:
-                _save(path, run, done, model, average, optim, random)
-                saved = time.monotonic()
-            yield Step(done, steps, epoch + 1, shown, rate, average.module, place == per_epoch - 1)
-    finally:
-        with _whole():  # a second press of stop waits until the model is usable and the state is written
-            progress.close()
-            try:
-                if path is not None and not half_made:
-                    _save(path, run, done, model, average, optim, random)
-            finally:  # a full disk costs the checkpoint, not the model
-                model.load_state_dict(average.module.state_dict())
-                model.eval()
+    def training() -> Iterator[Step]:
+        from tqdm.auto import tqdm
+
+        model.to(memory_format=torch.channels_last)  # the order of numbers that convolutions are fastest in
+        average = averaged(model, ema).eval()
+        optim, random = optimizer(model.parameters(), lr=lr), _Random(seed, device)
+        parts = {"model": model, "average": average, "optimizer": optim, "random": random}
+        path = None if checkpoint is None else Path(checkpoint)
+        same, done, seconds = {}, 0, 0.0
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written is said before the work
+            same = {"run": run, "epochs": epochs, "batch": batch, "seed": seed, "ema": ema, "clip": clip}
+            same |= {"accumulate": accumulate, "autocast": str(autocast), "device": device.type}
+            same["optimizer"] = f"{type(optim).__name__} {optim.defaults}"
+            same["rates"] = [lr * decay(i / 8) for i in range(8)]
+            same["data"] = [f"{tuple(part.shape)} {part.dtype} {_checksum(part)}" for part in data]
+            if path.exists():
+                done, seconds = _restore(path, same, parts)
+        begun = saved = time.monotonic()
+        half_made = False  # an error within a step leaves it so: that state is not one to go on from
+
+        def save() -> None:
+            _save(path, {"run": same, "done": done, "seconds": seconds + time.monotonic() - begun}, parts)
+
+        # In a notebook each redraw is three messages. A front end that reads them only after the cell, as nbval does,
+        # holds about 2,000 and loses the rest, the end of the cell among them: so one redraw a second.
+        progress = tqdm(total=steps, initial=done, unit="step", mininterval=1.0, disable=not bar)
+        try:
+            while done < steps:
+                epoch, place = divmod(done, per_epoch)
+                picked = _order(N, seed, epoch)[place * batch : (place + 1) * batch].to(device)
+                with _whole():
+                    half_made = True
+                    rate = lr * decay(done / steps)
+                    for group in optim.param_groups:
+                        group["lr"] = rate
+                    model.train()
+                    optim.zero_grad()
+                    shown = 0.0
+                    for share in picked.split(batch // accumulate):
+                        with random, torch.autocast(device.type, autocast, enabled=autocast is not None):
+                            value = loss(*(part[share] for part in data)) / accumulate
+                        value.backward()
+                        shown += value.item()
+                    if not math.isfinite(shown):
+                        raise ValueError(
+                            f"loss {shown} at step {done + 1}: expected a finite number (is lr = {lr} too high?)"
+                        )
+                    nn.utils.clip_grad_norm_(model.parameters(), clip)
+                    optim.step()
+                    average.update_parameters(model)
+                    done += 1
+                    half_made = False
+                progress.set_postfix(loss=f"{shown:.4f}", refresh=False)
+                progress.update()
+                if path is not None and time.monotonic() - saved > 60:
+                    save()
+                    saved = time.monotonic()
+                yield Step(done, steps, epoch + 1, shown, rate, average.module, place == per_epoch - 1)
+        finally:
+            with _whole():  # a second press of stop waits until the model is usable and the state is written
+                progress.close()
+                try:
+                    if path is not None and not half_made:
+                        save()
+                finally:  # a full disk costs the checkpoint, not the model
+                    model.load_state_dict(average.module.state_dict())
+                    model.eval()
+
+    return training()
 
 
 @lru_cache(maxsize=1)
@@ -231,33 +223,33 @@ def _order(N: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(N, generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
 
 
-class _RandomState:
+def _checksum(part: Tensor) -> str:
+    return f"{zlib.crc32(part.cpu().contiguous().view(torch.uint8).numpy()):08x}"
+
+
+class _Random:
     """Within the block the global random state is training's own; outside it is the caller's, untouched."""
 
     def __init__(self, seed: int, device: torch.device):
-        self.devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(self.devices):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
-            for device in self.devices:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
-            self._keep()
+        self.device = device
+        self.states = {
+            each.type: torch.Generator(each).manual_seed(seed).get_state() for each in {torch.device("cpu"), device}
+        }
 
-    def _keep(self) -> None:
-        self.states = {"cpu": torch.get_rng_state()}
-        for device in self.devices:
-            self.states["cuda"] = torch.cuda.get_rng_state(device)
+    def _swap(self, *error: object) -> None:
+        for kind, kept in self.states.items():  # torch itself has that of the CPU, torch.cuda and torch.mps the others
+            module = torch if kind == "cpu" else getattr(torch, kind)
+            where = (self.device,) if kind == "cuda" else ()
+            self.states[kind] = module.get_rng_state(*where)
+            module.set_rng_state(kept, *where)
 
-    def __enter__(self) -> None:
-        self.fork = torch.random.fork_rng(self.devices)
-        self.fork.__enter__()
-        torch.set_rng_state(self.states["cpu"])
-        for device in self.devices:
-            torch.cuda.set_rng_state(self.states["cuda"], device)
+    __enter__ = __exit__ = _swap
 
-    def __exit__(self, *error) -> None:
-        self._keep()
-        self.fork.__exit__(*error)
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(self.states)
+
+    def load_state_dict(self, states: dict[str, Tensor]) -> None:
+        self.states = dict(states)
 
 
 @contextmanager
@@ -276,40 +268,25 @@ def _whole() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _save(path: Path, run: dict, done: int, model, average, optim, random: _RandomState) -> None:
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
-    tensors |= {f"random.{k}": v for k, v in random.states.items()}
-    for i, slots in optim.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in slots.items()}
+def _save(path: Path, facts: dict, parts: dict) -> None:
     partial = path.with_name(path.name + ".part")  # a crash while writing leaves the last whole file
-    meta = {"run": json.dumps(run), "step": str(done)}
-    safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, partial, meta)
+    torch.save(facts | {name: part.state_dict() for name, part in parts.items()}, partial)
     os.replace(partial, path)
 
 
-def _restore(path: Path, run: dict, model, average, optim, random: _RandomState) -> int:
+def _restore(path: Path, same: dict, parts: dict) -> tuple[int, float]:
+    """Bring ``parts`` to where the checkpoint of this very run left them: the steps done, and their seconds."""
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            meta = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118, no dict
-    except SafetensorError as error:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        other = {key: value for key, value in same.items() if found["run"].get(key) != value}
+    except Exception as error:  # a damaged file can end in any
         raise ValueError(f"{path}: expected a whole checkpoint, but it cannot be read ({error})") from None
-    if json.loads(meta.get("run", "null")) != run:
-        raise ValueError(f"{path}: checkpoint of the run {meta.get('run')}, expected {json.dumps(run)}")
-
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-    state: dict[int, dict] = {}
-    for key, value in under("optimizer.").items():
-        i, slot = key.split(".", 1)
-        state.setdefault(int(i), {})[slot] = value
+    if other:
+        was = {key: found["run"].get(key) for key in other}
+        raise ValueError(f"{path}: checkpoint of another run with {was}, expected {other}; delete it to begin anew")
     try:
-        model.load_state_dict(under("model."))
-        average.load_state_dict(under("average."))
-    except RuntimeError as error:
+        for name, part in parts.items():
+            part.load_state_dict(found[name])
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: checkpoint of another network ({error})") from None
-    optim.load_state_dict({"state": state, "param_groups": optim.state_dict()["param_groups"]})
-    random.states = under("random.")
-    return int(meta["step"])
+    return found["done"], found["seconds"]

@@ -13,24 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def label_weights(y: Tensor, classes: int) -> Tensor:
-    """Labels as rows of weights, (B, classes): one-hot, and all zeros for the null label.
-
-    y is (B,) integers in 0 ... classes, where ``classes`` is the null label, or already (B, classes)
-    floats, a mixture of labels. Raises ValueError for any other shape, dtype or value.
-    """
-    if y.is_floating_point():
-        if y.ndim != 2 or y.shape[1] != classes:
-            raise ValueError(f"label weights of shape {tuple(y.shape)}: expected (B, {classes})")
-        return y
-    if y.ndim != 1:
-        raise ValueError(f"labels of shape {tuple(y.shape)}: expected (B,)")
-    if len(y) and not (int(y.min()) >= 0 and int(y.max()) <= classes):
-        raise ValueError(
-            f"labels from {int(y.min())} to {int(y.max())}: expected 0 to {classes - 1}, or {classes} for no label"
-        )
-    return F.one_hot(y.long(), classes + 1)[:, :classes].float()
+from .denoise import label_weights
 
 
 def _check_shape(x: Tensor, shape: tuple[int, int, int]) -> None:
@@ -225,7 +208,7 @@ class ResidualUNet(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        if any(width % 8 for width in widths):
+        if not widths or any(width % 8 for width in widths):
             raise ValueError(f"widths = {tuple(widths)}: expected multiples of 8, the number of groups of each norm")
         if any(i not in range(len(widths)) for i in attention):
             raise ValueError(f"attention = {tuple(attention)}: expected some of the levels 0 to {len(widths) - 1}")

@@ -2,8 +2,7 @@
 
 import torch
 
-from diffusion_helpers.denoise import Denoised
-from diffusion_helpers.unet import label_weights
+from diffusion_helpers.denoise import Denoised, label_weights
 
 
 def gaussian(mu, s):

@@ -7,6 +7,7 @@ import sys
 import bands
 import pytest
 import safetensors.torch
+import student
 import torch
 from torch import nn
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusion_helpers.denoise import KINDS, Denoised, Denoiser, evaluating, target, to_x0
 from diffusion_helpers.schedules import cosine, flow, linear_beta, noise
+from diffusion_helpers.unet import CourseUNet, ResidualUNet
 
 SCHEDULES = [linear_beta(20), linear_beta(1000), cosine(20), flow()]
 TIMES = (0.05, 0.3, 0.5, 0.75, 0.95, 1.0)
@@ -230,9 +232,67 @@ def test_bad_input_is_named(call, named):
         call(torch.zeros(2, 1, 1, 1))
 
 
-def test_labels_are_never_silently_ignored_by_a_network_without_classes():
-    from diffusion_helpers.unet import CourseUNet
+@every_kind
+def test_the_gradient_through_a_denoiser_is_finite_at_mixed_levels_with_0_among_them(kind):
+    """With the estimate's own derivative: x0 = mu + pull (x - alpha mu), eps = (x - alpha x0) / sigma and 0 at 0."""
+    denoiser = Denoiser(Exact(kind, flow()), kind, flow())
+    x = torch.randn(4, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    level = flow()(torch.tensor([0.0, 0.3, 0.7, 0.9]))
+    alpha, sigma = (part[:, None, None, None] for part in (level.alpha, level.sigma))
+    pull = alpha * S**2 / (alpha**2 * S**2 + sigma**2)
+    d = denoiser(x, level)
+    (x0,) = torch.autograd.grad(d.x0.sum(), x, retain_graph=True)
+    (eps,) = torch.autograd.grad(d.eps.sum(), x)
+    assert torch.allclose(x0, pull.expand_as(x))
+    expected = torch.where(sigma > 0, (1 - alpha * pull) / sigma.clamp(min=1e-9), 0.0)
+    assert torch.allclose(eps, expected.expand_as(x))
+    zero = Denoised(x, x.detach(), flow()(0.0))
+    assert torch.equal(torch.autograd.grad(zero.eps.sum(), x)[0], torch.zeros_like(x))
 
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v", "flow"])
+def test_the_parts_of_a_batch_are_answered_as_the_whole(kind):
+    denoiser = Denoiser(Exact(kind, flow()), kind, flow())
+    x, t = torch.randn(5, 1, 2, 2, dtype=torch.float64), torch.tensor([0.9, 0.1, 0.5, 0.3, 0.7])
+    whole = denoiser(x, flow()(t))
+    for part in (slice(0, 2), slice(2, 5)):
+        d = denoiser(x[part], flow()(t[part]))
+        assert torch.allclose(d.x0, whole.x0[part]) and torch.allclose(d.eps, whole.eps[part])
+
+
+NETS = [lambda: CourseUNet(D=2, time=True, classes=10), lambda: ResidualUNet((8, 16), classes=10)]
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("t", [0.5, torch.tensor([0.2, 0.5, 0.9])], ids=["one level", "a level each"])
+def test_no_forward_pass_waits_for_a_value_on_the_device(net, kind, t):
+    """Tensors on "meta" have no values: whoever asks for one, as .item() and bool() do, gets an error."""
+    with torch.device("meta"):
+        denoiser, x, y = Denoiser(net(), kind, flow()), torch.empty(3, 1, 28, 28), torch.zeros(3).long()
+    for labels in (y, torch.empty(3, 10, device="meta")):
+        d = denoiser(x, flow()(t), labels)
+        assert d.x0.shape == d.eps.shape == x.shape and d.eps.device.type == "meta"
+    with pytest.raises(RuntimeError, match="meta"):
+        bool((x == 0).any())  # the test would see it
+
+
+def test_levels_are_converted_once_in_training():
+    """All of them: a batch has a level for each image, so each conversion is three copies to the device."""
+    copies = []
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+            if call is torch.ops.aten._to_copy.default and kwargs.get("dtype") == torch.float32:
+                copies.append(args[0].shape)
+            return call(*args, **(kwargs or {}))
+
+    with Counting():
+        Denoiser(Spy(), "v", linear_beta(10)).loss(torch.zeros(7, 1, 2, 2), torch.zeros(7).long())
+    assert copies == [(7,)] * 3
+
+
+def test_labels_are_never_silently_ignored_by_a_network_without_classes():
     denoiser = Denoiser(CourseUNet(D=2, time=True), "eps", flow())
     x, y = torch.zeros(2, 1, 28, 28), torch.tensor([3, 3])
     for call in (lambda: denoiser(x, flow()(0.5), y), lambda: denoiser.loss(x, y)):

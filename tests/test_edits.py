@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from diffusion_helpers import edits
 from diffusion_helpers.denoise import Denoised, Denoiser
-from diffusion_helpers.edits import clip, guide, mix_labels
+from diffusion_helpers.edits import classifier_free, clip, during, given, guide, mix_labels
 from diffusion_helpers.samplers import ddim, ddpm, dpmpp_2m, heun, resampled, sample
 from diffusion_helpers.schedules import Level, flow, linear_beta
 from diffusion_helpers.unet import CourseUNet, ResidualUNet
@@ -59,18 +59,10 @@ def scaled(a, b):
 
 
 @both
-@strengths
-def test_gamma_is_1_plus_w(make, gamma):
-    model, x = make()
-    y = labels(model)
-    assert torch.equal(guide(model, y, gamma=gamma)(x, LEVEL).x0, guide(model, y, w=gamma - 1)(x, LEVEL).x0)
-
-
-@both
 def test_gamma_1_is_exactly_the_conditional_answer_and_gamma_0_the_unconditional(make):
     model, x, y, u, c = answers(make)
-    for name, answer, strength in (("gamma", u, 0), ("gamma", c, 1), ("w", u, -1), ("w", c, 0)):
-        guided = guide(model, y, **{name: strength})(x, LEVEL)
+    for answer, gamma in ((u, 0.0), (c, 1.0)):
+        guided = classifier_free(model, y, gamma)(x, LEVEL)
         assert torch.equal(guided.x0, answer.x0) and torch.equal(guided.eps, answer.eps)
     assert not torch.allclose(u.x0, c.x0, rtol=1e-3, atol=1e-4)
 
@@ -79,7 +71,7 @@ def test_gamma_1_is_exactly_the_conditional_answer_and_gamma_0_the_unconditional
 @strengths
 def test_guidance_is_linear_in_gamma_for_x0_and_for_eps(make, gamma):
     model, x, y, u, c = answers(make)
-    guided = guide(model, y, gamma=gamma)(x, LEVEL)
+    guided = classifier_free(model, y, gamma=gamma)(x, LEVEL)
     assert scaled(guided.x0, u.x0 + gamma * (c.x0 - u.x0))
     assert scaled(guided.eps, u.eps + gamma * (c.eps - u.eps))
     w = gamma - 1
@@ -92,7 +84,8 @@ def test_guidance_is_linear_in_gamma_for_x0_and_for_eps(make, gamma):
 def test_guidance_in_an_interval_is_the_guided_answer_inside_and_exactly_the_conditional_outside(make, gamma):
     model, x = make()
     y = labels(model)
-    everywhere, inside = guide(model, y, gamma=gamma), guide(model, y, gamma=gamma, interval=(0.3, 0.7))
+    everywhere = classifier_free(model, y, gamma)
+    inside = during(everywhere, given(model, y), 0.3, 0.7)
     for t in (0.3, 0.5, 0.7):
         assert torch.equal(inside(x, flow()(t)).x0, everywhere(x, flow()(t)).x0)
     for t in (0.05, 0.29, 0.71, 0.99):
@@ -108,7 +101,9 @@ def test_one_hot_weights_are_integer_labels(make, gamma):
     model, x = make()
     y = labels(model)
     one_hot = F.one_hot(y, model.classes).float()
-    assert torch.equal(guide(model, y, gamma=gamma)(x, LEVEL).x0, guide(model, one_hot, gamma=gamma)(x, LEVEL).x0)
+    assert torch.equal(
+        classifier_free(model, y, gamma=gamma)(x, LEVEL).x0, classifier_free(model, one_hot, gamma=gamma)(x, LEVEL).x0
+    )
 
 
 @both
@@ -120,7 +115,7 @@ def test_zeros_like_labels_is_the_digit_0_and_not_the_null_label(make):
     assert not torch.allclose(mistaken, u.x0, rtol=1e-3, atol=1e-4)
     assert torch.equal(u.x0, model(x, LEVEL, torch.zeros(4, model.classes)).x0)  # null is no class at all
     for gamma in (0.0, 3.0):
-        right = guide(model, y, gamma=gamma)(x, LEVEL).x0
+        right = classifier_free(model, y, gamma=gamma)(x, LEVEL).x0
         wrong = mistaken + gamma * (model(x, LEVEL, y).x0 - mistaken)
         assert not torch.allclose(right, wrong, rtol=1e-3, atol=1e-4)
 
@@ -128,7 +123,7 @@ def test_zeros_like_labels_is_the_digit_0_and_not_the_null_label(make):
 @both
 def test_guiding_towards_the_null_label_changes_nothing(make):
     model, x, _, u, _ = answers(make)
-    assert scaled(guide(model, null(model), gamma=7.0)(x, LEVEL).x0, u.x0)
+    assert scaled(classifier_free(model, null(model), gamma=7.0)(x, LEVEL).x0, u.x0)
 
 
 @both
@@ -137,9 +132,9 @@ def test_a_mixed_batch_with_one_level_per_image_is_a_loop_over_images(make, gamm
     model, x = make()
     y = torch.tensor([0, 2, 1, model.classes])  # the null label among them
     level = flow()(torch.tensor([0.9, 0.5, 0.2, 0.7]))
-    together = guide(model, y, gamma=gamma)(x, level)
+    together = classifier_free(model, y, gamma=gamma)(x, level)
     for i in range(4):
-        alone = guide(model, y[i : i + 1], gamma=gamma)(x[i : i + 1], Level(*(part[i] for part in level)))
+        alone = classifier_free(model, y[i : i + 1], gamma=gamma)(x[i : i + 1], Level(*(part[i] for part in level)))
         assert scaled(together.x0[i : i + 1], alone.x0) and scaled(together.eps[i : i + 1], alone.eps)
 
 
@@ -154,7 +149,7 @@ def test_the_network_is_asked_once_with_both_answers_in_one_batch_where_both_are
             asked.append(len(x))
             return THREE(x, level, y)
 
-    guide(Spy(), labels(THREE), gamma=gamma)(torch.randn(4, 1, 1, 2), LEVEL)
+    classifier_free(Spy(), labels(THREE), gamma=gamma)(torch.randn(4, 1, 1, 2), LEVEL)
     assert asked == [images]
 
 
@@ -163,12 +158,12 @@ def test_an_exact_conditional_denoiser_gives_each_image_its_own_class(step):
     n = 500
     y = torch.arange(3).repeat(n)
     levels, x = linear_beta(1000).grid(200), torch.randn(3 * n, 1, 1, 2)
-    *_, last = sample(guide(THREE, y, gamma=1.0), x, levels, step)
+    *_, last = sample(classifier_free(THREE, y, gamma=1.0), x, levels, step)
     for k in range(3):
         points = last.x[y == k].reshape(n, 2)
         assert bool((torch.cdist(points, THREE.means).argmin(1) == k).all())
         assert bool(((points.mean(0) - THREE.means[k]).abs() < 6 * THREE.stds[k] / n**0.5).all())
-    *_, last = sample(guide(THREE, y, gamma=0.0), x, levels, step)
+    *_, last = sample(classifier_free(THREE, y, gamma=0.0), x, levels, step)
     counts, _, _ = THREE.statistics(last.x)
     w, N = THREE.weights, 3 * n
     assert bool(((counts / N - w).abs() < 6 * (w * (1 - w) / N).sqrt()).all())
@@ -179,7 +174,7 @@ def test_guidance_beyond_1_moves_the_estimate_away_from_the_other_classes():
     x, level, y = torch.randn(64, 1, 1, 2), flow()(0.9), torch.zeros(64).long()
     c, u = (THREE(x, level, labels).x0 for labels in (y, torch.full_like(y, 3)))
     for gamma in (2.0, 5.0):
-        guided = guide(THREE, y, gamma=gamma)(x, level).x0
+        guided = classifier_free(THREE, y, gamma=gamma)(x, level).x0
         assert torch.allclose((guided - u).norm(dim=-1), gamma * (c - u).norm(dim=-1), rtol=1e-4, atol=1e-5)
         assert bool((((guided - c) * (c - u)).sum(-1) >= 0).all())
 
@@ -187,8 +182,79 @@ def test_guidance_beyond_1_moves_the_estimate_away_from_the_other_classes():
 def test_guidance_leaves_the_labels_and_images_of_the_caller_alone():
     model, x = network()
     y, before = labels(model), x.clone()
-    guide(model, y, gamma=3.0)(x, LEVEL)
+    classifier_free(model, y, gamma=3.0)(x, LEVEL)
     assert torch.equal(x, before) and torch.equal(y, labels(model))
+
+
+@strengths
+def test_guidance_blends_any_two_denoisers_edited_ones_too(gamma):
+    x, far, near = torch.randn(4, 1, 1, 2), gaussian(0.3, 0.5), clip(THREE, -0.5, 0.5)
+    c, u = near(x, LEVEL), far(x, LEVEL)
+    guided = guide(near, far, gamma)(x, LEVEL)
+    assert scaled(guided.x0, (1 - gamma) * u.x0 + gamma * c.x0) and guided.x is x and guided.level is LEVEL
+    inner = guide(clip(given(THREE, labels(THREE))), given(THREE, null(THREE)), gamma)(x, LEVEL)
+    assert scaled(inner.x0, THREE(x, LEVEL).x0 * (1 - gamma) + gamma * THREE(x, LEVEL, labels(THREE)).x0.clamp(-1, 1))
+
+
+def test_a_second_label_in_the_place_of_none_is_guided_away_from():
+    model, x = network()
+    four, nine = (torch.full((4,), digit) for digit in (4, 9))
+    guided = guide(given(model, nine), given(model, four), 3.0)(x, LEVEL)
+    assert scaled(guided.x0, 3 * model(x, LEVEL, nine).x0 - 2 * model(x, LEVEL, four).x0)
+
+
+def test_two_models_are_asked_each_for_its_own():
+    good, x = network()
+    bad, y = network()[0], labels(good)
+    guided = guide(given(good, y), given(bad, y), 2.0)(x, LEVEL)  # autoguidance
+    assert scaled(guided.x0, 2 * good(x, LEVEL, y).x0 - bad(x, LEVEL, y).x0)
+
+
+# Composition: what holds for every edit
+
+
+MASK = torch.zeros(1, 8, 8).index_fill(2, torch.tensor([1, 2, 5]), 1)
+IMAGE = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)
+EDITS = {
+    "given": lambda y: given(Striped(), y),
+    "guide": lambda y: classifier_free(Striped(), y, 3.0),
+    "during": lambda y: during(classifier_free(Striped(), y, 3.0), given(Striped(), y), 0.3, 0.7),
+    "clip": lambda y: clip(given(Striped(), y)),
+    "inpaint": lambda y: edits.inpaint(given(Striped(), y), IMAGE, MASK),
+    "upscale": lambda y: edits.upscale(given(Striped(), y), F.avg_pool2d(IMAGE, 4), 4),
+    "anagram": lambda y: edits.anagram([given(Striped(), y)] * 2, [edits.UPRIGHT, edits.QUARTER_TURN]),
+    "hybrid": lambda y: edits.hybrid(given(Striped(), y), gaussian(0.3, 0.5), 1.0),
+}
+every_edit = pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+
+
+class Striped:
+    """A denoiser of three classes: stripes as bright as the label, pulled towards x where there is little noise."""
+
+    classes = 3
+
+    def __call__(self, x, level, y):
+        _, alpha, _ = level.like(x)
+        stripes = (y @ torch.tensor([0.2, 0.5, 0.9]))[:, None, None, None] * torch.tensor([1.0, -1.0]).repeat(4)
+        return Denoised(x, alpha * x + (1 - alpha) * stripes, level)
+
+
+@every_edit
+@pytest.mark.parametrize("t", [0.2, 0.5, torch.tensor([0.1, 0.4, 0.6, 0.8, 1.0])], ids=["late", "middle", "each"])
+def test_every_edit_keeps_x_and_the_level_and_ties_x0_and_eps_by_them(edit, t):
+    x, level = torch.randn(5, 1, 8, 8), flow()(t)
+    d = edit(torch.tensor([0, 1, 2, 3, 0]))(x, level)
+    _, alpha, sigma = level.like(x)
+    assert torch.equal(d.x, x) and all(torch.equal(a, b) for a, b in zip(d.level, level, strict=True))
+    assert d.x0.shape == x.shape and torch.allclose(alpha * d.x0 + sigma * d.eps, x, atol=1e-5)
+
+
+@every_edit
+def test_every_edit_answers_the_parts_of_a_batch_as_the_whole(edit):
+    x, y, t = torch.randn(5, 1, 8, 8), torch.tensor([0, 1, 2, 3, 0]), torch.tensor([0.1, 0.4, 0.6, 0.8, 1.0])
+    whole = edit(y)(x, flow()(t)).x0
+    parts = [edit(y[part])(x[part], flow()(t[part])).x0 for part in (slice(0, 2), slice(2, 5))]
+    assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
 
 
 # Clipping
@@ -211,7 +277,7 @@ def test_clip_bounds_x0_and_eps_follows(low, high):
 @pytest.mark.parametrize("step", [ddim, ddpm])
 def test_a_clipped_and_guided_run_ends_within_the_range_of_pixels(step):
     model, x = network()
-    states = list(sample(clip(guide(model, labels(model), gamma=10.0)), x, linear_beta(100).grid(10), step))
+    states = list(sample(clip(classifier_free(model, labels(model), gamma=10.0)), x, linear_beta(100).grid(10), step))
     assert all(float(d.x0.abs().max()) <= 1 for d in states) and float(states[-1].x.abs().max()) <= 1
 
 
@@ -235,7 +301,7 @@ def test_mix_labels_goes_from_one_one_hot_to_the_other_in_rows_of_length_1(first
 def test_with_shared_noise_a_label_mixture_leads_from_one_class_to_the_other():
     y = mix_labels(0, 1, 11, 3)
     x = torch.randn(1, 1, 1, 2).expand(11, 1, 1, 2)
-    *_, last = sample(guide(THREE, y, gamma=1.0), x, linear_beta(1000).grid(100))
+    *_, last = sample(classifier_free(THREE, y, gamma=1.0), x, linear_beta(1000).grid(100))
     nearest = torch.cdist(last.x.reshape(11, 2), THREE.means).argmin(1).tolist()
     assert nearest == sorted(nearest) and (nearest[0], nearest[-1]) == (0, 1)
 
@@ -244,7 +310,6 @@ def test_with_shared_noise_a_label_mixture_leads_from_one_class_to_the_other():
 
 
 every_step = pytest.mark.parametrize("step", [ddim, ddpm, heun, dpmpp_2m, resampled(ddpm, 3)])
-MASK = torch.zeros(1, 8, 8).index_fill(2, torch.tensor([1, 2, 5]), 1)
 
 
 def run(denoise, x, levels, step=ddim):
@@ -421,19 +486,15 @@ Y, X = torch.tensor([3, 7]), torch.zeros(2, 1, 4, 4)
 @pytest.mark.parametrize(
     "call, named",
     [
-        (lambda: guide(model(), Y, gamma=3.0, w=2.0), "gamma = 3.0 and w = 2.0"),
-        (lambda: guide(model(), Y, gamma=0.0, w=-1.0), "gamma = 0.0 and w = -1.0"),
-        (lambda: guide(model(), Y), "gamma = None and w = None"),
-        (lambda: guide(Denoiser(CourseUNet(D=2, time=True), "eps", flow()), Y, gamma=3.0), "0 classes"),
-        (lambda: guide(model(), Y, gamma=3.0, interval=(0.7, 0.3)), r"interval = \(0.7, 0.3\): expected two times"),
-        (lambda: guide(model(), Y, gamma=3.0, interval=(0.2, 1.5)), r"interval = \(0.2, 1.5\): expected two times"),
-        (lambda: guide(model(), Y, gamma=3.0, interval=(0.5,)), r"interval = \(0.5,\): expected two times"),
-        (lambda: guide(model(), torch.tensor([3, 11]), gamma=3.0), "labels from 3 to 11: expected 0 to 9"),
-        (lambda: guide(model(), torch.tensor([-1, 3]), gamma=0.0), "labels from -1 to 3: expected 0 to 9"),
-        (lambda: guide(model(), torch.tensor(3), gamma=3.0), r"labels of shape \(\)"),
-        (lambda: guide(model(), Y[:, None], gamma=3.0), r"labels of shape \(2, 1\)"),
-        (lambda: guide(model(), torch.zeros(2, 9), gamma=3.0), r"\(2, 9\): expected \(B, 10\)"),
-        (lambda: guide(model(), torch.tensor([3.0, 7.0]), gamma=3.0), r"\(2,\): expected \(B, 10\)"),
+        (lambda: given(Denoiser(CourseUNet(D=2, time=True), "eps", flow()), Y), "0 classes"),
+        (lambda: classifier_free(model(), torch.tensor([3, 11]), gamma=3.0), "labels from 3 to 11: expected 0 to 9"),
+        (lambda: classifier_free(model(), torch.tensor([-1, 3]), gamma=0.0), "labels from -1 to 3: expected 0 to 9"),
+        (lambda: classifier_free(model(), torch.tensor(3), gamma=3.0), r"labels of shape \(\)"),
+        (lambda: classifier_free(model(), Y[:, None], gamma=3.0), r"labels of shape \(2, 1\)"),
+        (lambda: classifier_free(model(), torch.zeros(2, 9), gamma=3.0), r"\(2, 9\): expected \(B, 10\)"),
+        (lambda: classifier_free(model(), torch.tensor([3.0, 7.0]), gamma=3.0), r"\(2,\): expected \(B, 10\)"),
+        (lambda: during(THREE, THREE, 0.7, 0.3), "times from 0.7 to 0.3: expected 0 <= low <= high <= 1"),
+        (lambda: during(THREE, THREE, 0.2, 1.5), "times from 0.2 to 1.5"),
         (lambda: mix_labels(0, 10, 5, 10), "labels 0 and 10: expected 0 to 9"),
         (lambda: mix_labels(-1, 3, 5, 10), "labels -1 and 3: expected 0 to 9"),
         (lambda: mix_labels(10, 0, 5, 10), "labels 10 and 0: expected 0 to 9"),
@@ -473,7 +534,7 @@ def test_bad_input_is_named_before_any_image_is_made(call, named):
 )
 def test_labels_and_images_that_do_not_match_are_named(gamma, net, y, shape, named):
     with pytest.raises(ValueError, match=named):
-        guide(Denoiser(net, "flow", flow()), y, gamma=gamma)(torch.zeros(shape), LEVEL)
+        classifier_free(Denoiser(net, "flow", flow()), y, gamma=gamma)(torch.zeros(shape), LEVEL)
 
 
 def test_clip_answers_for_the_same_images_at_the_same_level():

@@ -84,6 +84,29 @@ def test_fid_agrees_with_the_closed_form_on_the_same_features(net):
     assert metrics.fid(a, b) == pytest.approx(by_scipy.item(), rel=1e-3)
 
 
+@pytest.mark.parametrize("n", [6, 300])
+def test_every_measure_is_that_of_torchmetrics(n):
+    """With fewer images than features too, where a covariance is singular. Theirs draw from the global stream."""
+    of = lambda name: pytest.importorskip(f"torchmetrics.image.{name}", reason="torchmetrics is the oracle")  # noqa: E731
+    known = torch.nn.Identity()
+    known.num_features = D
+    samples, reference = 1.2 * normal(n) + 0.3, normal(n + 50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fid = of("fid").FrechetInceptionDistance(known)
+        kid = of("kid").KernelInceptionDistance(known, 20, min(n, 100))
+        score = of("inception").InceptionScore(known, splits=1)
+        ours = metrics.fid(samples, reference)
+    for metric in (fid, kid):
+        metric.update(reference, real=True)
+        metric.update(samples, real=False)
+    score.update(3 * samples)
+    assert ours == pytest.approx(fid.compute().item(), rel=1e-6)
+    torch.manual_seed(0)
+    assert metrics.kid(samples, reference, 20, 100) == pytest.approx(kid.compute()[0].item(), rel=1e-9, abs=1e-12)
+    assert metrics.inception_score(3 * samples) == pytest.approx(score.compute()[0].item(), rel=1e-9)
+
+
 def test_the_bias_of_fid_at_n_images_is_what_theory_says():
     # N(0, I) against itself, one side known exactly: D/N from the mean, D(D+1)/4N from the covariance
     exact = torch.zeros(D), torch.eye(D)
@@ -260,7 +283,7 @@ def test_a_network_in_a_file_goes_by_the_name_on_its_card(net, tmp_path):
     spec = {"network": "Classifier", "config": {"width": 2}}
     weights.save(net, tmp_path / "a.safetensors", {"name": "tiny", "spec": spec}, torch.float32)
     images = torch.rand(3, 1, 28, 28) * 2 - 1
-    found = metrics.extract(images, tmp_path / "a.safetensors")
+    found = metrics.extract(images, weights.load(tmp_path / "a.safetensors"))
     assert found.network == "tiny"
     assert torch.allclose(found.values, metrics.extract(images, net).values, atol=1e-5)
 

@@ -1,9 +1,12 @@
 """The recipes of the shipped models, at the size of a toy."""
 
+import itertools
 import json
 import math
 import signal
+import sys
 from dataclasses import replace
+from functools import wraps
 
 import pytest
 import torch
@@ -76,7 +79,7 @@ def test_the_loss_of_every_recipe_is_finite_and_its_figures_come_with_n(name):
         part = data.Images(torch.randint(0, 256, (12, 3, 64, 64)).byte(), torch.arange(12) % 3, "local")
     model = weights.build(recipe.spec)
     given = (part.images, part.labels) if recipe.labels else (part.images,)
-    assert bool(recipe.loss(model)(*given).isfinite())
+    assert bool(recipe.objective(model)(*given).isfinite())
     figures = recipe.held_out(model.eval(), part)
     assert figures.pop("N") == 12 and all(math.isfinite(value) for value in figures.values())
     assert json.loads(json.dumps(figures)) == figures
@@ -187,7 +190,6 @@ TOY = Recipe(
     loss=recipes.one_step_loss,
     held_out=one_step_held_out,
     fit={"epochs": 2, "batch": 8, "lr": 1e-3},
-    text="a toy",
 )
 FIELDS = (
     "name spec recipe epochs batch lr seed precision data images_seen seconds hardware versions parameters held_out"
@@ -225,6 +227,7 @@ def test_an_interrupted_run_goes_on_and_ends_where_the_whole_run_ends(toy, tmp_p
 
     calls = []
 
+    @wraps(recipes.one_step_loss)
     def counted(net):
         loss = recipes.one_step_loss(net)
 
@@ -247,18 +250,47 @@ def test_an_interrupted_run_goes_on_and_ends_where_the_whole_run_ends(toy, tmp_p
     assert all(torch.equal(pair[0][key], pair[1][key]) for key in pair[0])
 
 
-@pytest.mark.parametrize("change", [{"text": "a toy with mirrored images"}, {"data": digits(20)}])
+@pytest.mark.parametrize("change", [{"balanced": True}, {"data": digits(20)}])
 def test_a_run_of_another_recipe_or_data_is_not_gone_on_with(change, toy, tmp_path, monkeypatch):
+    @wraps(recipes.one_step_loss)
     def stopped(net):
-        raise KeyboardInterrupt
+        loss = recipes.one_step_loss(net)
+        return lambda images: (signal.raise_signal(signal.SIGINT), loss(images))[1]
 
-    monkeypatch.setitem(RECIPES, "toy", replace(TOY, loss=lambda net: stopped))
+    monkeypatch.setitem(RECIPES, "toy", replace(TOY, loss=stopped))
     with pytest.raises(KeyboardInterrupt):
         recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
-    monkeypatch.setitem(RECIPES, "toy", replace(TOY, text=change.get("text", TOY.text)))
+    monkeypatch.setitem(RECIPES, "toy", replace(TOY, balanced=change.get("balanced", False)))
     monkeypatch.setitem(toy, "train", change.get("data", toy["train"]))
-    with pytest.raises(ValueError, match="toy.json: a run of another recipe or data was stopped here; expected"):
+    with pytest.raises(ValueError, match="toy.checkpoint: checkpoint of another run"):
         recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
+
+
+def test_the_seconds_of_every_sitting_are_on_the_card(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes.train.time, "monotonic", itertools.count(step=10).__next__)
+    whole = recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)["seconds"]
+    assert whole >= 10 * 4  # four steps, each looks at the clock
+    calls = itertools.count(1)
+
+    @wraps(recipes.one_step_loss)
+    def stopped(net):
+        loss = recipes.one_step_loss(net)
+        return lambda images: (next(calls) == 3 and signal.raise_signal(signal.SIGINT), loss(images))[1]
+
+    monkeypatch.setitem(RECIPES, "toy", replace(TOY, loss=stopped))
+    with pytest.raises(KeyboardInterrupt):
+        recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
+    assert recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)["seconds"] >= whole
+
+
+def test_the_command_writes_to_runs_and_never_into_the_package(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["recipes", "toy"])
+    shipped = {path: path.stat().st_mtime_ns for path in weights.SHIPPED.iterdir()}
+    recipes.main()
+    assert json.loads(capsys.readouterr().out)["name"] == "toy"
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["toy.safetensors"]
+    assert {path: path.stat().st_mtime_ns for path in weights.SHIPPED.iterdir()} == shipped
 
 
 def test_a_finished_run_leaves_nothing_that_the_next_could_take_for_its_own(toy, tmp_path):
@@ -284,6 +316,17 @@ def test_a_part_of_the_data_never_makes_a_model(name, toy, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_the_text_of_a_card_is_written_from_the_recipe_itself():
+    found = RECIPES["cells-guided"].text
+    for word in ("classes drawn evenly", "logit-normal", "changed by turn", "AdamW, linear rate", "EMA 0.999"):
+        assert word in found
+    course = RECIPES["mnist-guided"]
+    assert (
+        "stratified uniform" in course.text and "Adam, exponential rate" in course.text and "EMA 0.999" in course.text
+    )
+    assert "EMA 0.5" in replace(course, fit=course.fit | {"ema": 0.5}).text
+
+
 def test_every_recipe_names_its_data_and_the_classifier_for_it_is_a_recipe_too():
     for name, recipe in RECIPES.items():
         assert name.startswith(recipe.data_set) and f"{recipe.data_set}-classifier" in RECIPES
@@ -296,6 +339,7 @@ def test_a_balanced_recipe_sees_each_class_as_often_and_the_card_has_the_true_nu
     monkeypatch.setitem(toy, "train", data.Images(digits(20).images, labels, "local"))
     seen = []
 
+    @wraps(recipes.one_step_loss)
     def spy(net):
         loss = recipes.one_step_loss(net)
         return lambda images, labels: seen.append(labels) or loss(images)

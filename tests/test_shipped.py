@@ -50,7 +50,7 @@ def test_guided_samples_are_the_digits_that_were_asked_for() -> None:
     model, classifier = weights.load("mnist-guided-residual"), weights.load("mnist-classifier")
     y = torch.arange(10).repeat(5)
     noise = torch.randn(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    *_, last = samplers.sample(edits.guide(model, y, gamma=2.0), noise, model.schedule.grid(10))
+    *_, last = samplers.sample(edits.classifier_free(model, y, gamma=2.0), noise, model.schedule.grid(10))
     with torch.no_grad():
         assert (classifier(last.x).argmax(1) == y).float().mean() >= 0.9
 
@@ -68,7 +68,7 @@ def test_clothes_and_cells_are_what_was_asked_for(name, shape, each) -> None:
     model, classifier = weights.load(f"{name}-guided"), weights.load(f"{name}-classifier")
     y = torch.arange(model.classes).repeat(each)
     noise = torch.randn(len(y), *shape, generator=torch.Generator().manual_seed(0))
-    *_, last = samplers.sample(edits.guide(model, y, gamma=2.0), noise, model.schedule.grid(10))
+    *_, last = samplers.sample(edits.classifier_free(model, y, gamma=2.0), noise, model.schedule.grid(10))
     with torch.no_grad():
         assert (classifier(last.x).argmax(1) == y).float().mean() >= 0.8
 

@@ -6,9 +6,9 @@ import math
 import re
 import signal
 import time
+from functools import partial
 
 import pytest
-import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -41,7 +41,7 @@ def noisy_loss(net):
 
 
 def steps_of(net, loss=None, data=DATA, **options):
-    given = {"epochs": EPOCHS, "batch": BATCH, "lr": 0.01, "bar": False} | options
+    given = {"epochs": EPOCHS, "batch": BATCH, "lr": 0.01, "bar": False, "run": "toy"} | options
     return fit(net, loss or noisy_loss(net), data, **given)
 
 
@@ -207,6 +207,18 @@ def test_leaving_the_loop_leaves_the_averaged_weights_in_eval_mode(whole, stop):
     assert equal(net.state_dict(), whole[(stop or STEPS) - 1][1])
 
 
+def test_who_keeps_the_generator_gets_the_averaged_weights_by_closing_it(whole):
+    net = fresh()
+    steps = steps_of(net)
+    for step in steps:
+        if step.step == 5:
+            break
+    assert equal(step.model.state_dict(), whole[4][1]) and not step.model.training
+    assert not equal(net.state_dict(), whole[4][1])
+    steps.close()
+    assert equal(net.state_dict(), whole[4][1]) and not net.training
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
 def test_the_average_follows_its_formula_with_warm_up(decay):
     net = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
@@ -338,7 +350,7 @@ def test_a_run_in_parts_resumes_exactly(tmp_path):
     begun = [next(first).loss for _ in range(5)]
     first.close()
     assert begun + [step.loss for step in steps_of(fresh(), accumulate=2, checkpoint=tmp_path / "parts")] == whole
-    with pytest.raises(ValueError, match='"accumulate": 2'):
+    with pytest.raises(ValueError, match="another run with {'accumulate': 2}, expected {'accumulate': 1}"):
         next(steps_of(fresh(), checkpoint=tmp_path / "parts"))
 
 
@@ -371,6 +383,9 @@ def test_autocast_reaches_the_loss_and_leaves_the_weights_in_float32(dtype):
         ({"accumulate": 0}, "accumulate = 0"),
         ({"accumulate": 4}, "batch = 6 in 4 parts: expected a multiple"),
         ({"data": (DATA[0], DATA[1][:7])}, r"\[20, 7\]: expected equal lengths"),
+        ({"autocast": torch.float16}, "autocast = torch.float16: expected torch.bfloat16 or None"),
+        ({"checkpoint": "run", "run": None}, "run = None with a checkpoint"),
+        ({"checkpoint": "run", "run": ""}, "run = '' with a checkpoint"),
     ],
 )
 def test_bad_input_is_named_before_the_first_step(options, named):
@@ -402,21 +417,50 @@ def test_a_truncated_checkpoint_is_named_and_left_as_it_is(checkpoint, kept):
     assert checkpoint.read_bytes() == content
 
 
+def half(progress):
+    return 0.5
+
+
 @pytest.mark.parametrize(
     "other, named",
     [
-        ({"lr": 0.02}, '"lr": 0.02'),
-        ({"epochs": 5}, '"epochs": 5'),
-        ({"batch": 5}, '"batch": 5'),
-        ({"seed": 3}, '"seed": 3'),
-        ({"ema": 0.5}, '"ema": 0.5'),
-        ({"clip": 2.0}, '"clip": 2.0'),
-        ({"data": tuple(part[:10] for part in DATA)}, '"images": 10'),
+        ({"run": "another loss"}, "'run': 'another loss'"),
+        ({"lr": 0.02}, "'lr': 0.02"),
+        ({"epochs": 5}, "'epochs': 5"),
+        ({"batch": 5}, "'batch': 5"),
+        ({"seed": 3}, "'seed': 3"),
+        ({"ema": 0.5}, "'ema': 0.5"),
+        ({"clip": 2.0}, "'clip': 2.0"),
+        ({"decay": half}, "'rates'"),
+        ({"decay": lambda progress: 0.1 ** (2 * progress)}, "'rates'"),
+        ({"optimizer": torch.optim.AdamW}, "AdamW {'lr'"),
+        ({"optimizer": partial(torch.optim.Adam, betas=(0.5, 0.9))}, r"'betas': \(0.5, 0.9\)"),
+        ({"autocast": torch.bfloat16}, "'autocast': 'torch.bfloat16'"),
+        ({"data": tuple(part[:10] for part in DATA)}, r"\(10, 3\) torch.float32"),
+        ({"data": (DATA[0], DATA[1] + 1e-6)}, r"\(20, 1\) torch.float32"),  # as long, and other numbers
+        ({"data": (DATA[0].flip(0), DATA[1])}, r"\(20, 3\) torch.float32"),
+        ({"data": (DATA[0].double(), DATA[1].double())}, r"\(20, 3\) torch.float64"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused(checkpoint, other, named):
-    with pytest.raises(ValueError, match=rf"{re.escape(str(checkpoint))}: checkpoint of the run .* expected .*{named}"):
+def test_a_checkpoint_of_another_run_is_refused_and_left_as_it_is(checkpoint, other, named):
+    content = checkpoint.read_bytes()
+    with pytest.raises(ValueError, match=rf"{re.escape(str(checkpoint))}: .*another run with .* expected .*{named}"):
         next(steps_of(fresh(), checkpoint=checkpoint, **other))
+    assert checkpoint.read_bytes() == content
+
+
+class Schedule:
+    def __call__(self, progress):
+        return 1 - progress / 2
+
+
+@pytest.mark.parametrize("decay", [Schedule, lambda: lambda progress: 1 - progress / 2], ids=["object", "lambda"])
+def test_a_rate_is_known_by_its_numbers_whatever_computes_it(decay, tmp_path):
+    first = steps_of(fresh(), decay=decay(), checkpoint=tmp_path / "run")
+    begun = [next(first).loss for _ in range(2)]
+    first.close()
+    rest = [step.loss for step in steps_of(fresh(), decay=decay(), checkpoint=tmp_path / "run")]
+    assert begun + rest == [step.loss for step in steps_of(fresh(), decay=decay())]
 
 
 def test_a_checkpoint_of_another_network_is_refused(checkpoint):
@@ -425,9 +469,19 @@ def test_a_checkpoint_of_another_network_is_refused(checkpoint):
         next(steps_of(net, checkpoint=checkpoint))
 
 
+def test_a_checkpoint_runs_no_code(tmp_path):
+    class Shell:
+        def __reduce__(self):
+            return pytest.fail, ("code in the file was run",)
+
+    torch.save({"run": Shell()}, tmp_path / "run")
+    with pytest.raises(ValueError, match="run: expected a whole checkpoint"):
+        next(steps_of(fresh(), checkpoint=tmp_path / "run"))
+
+
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
-    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "run")
-    with pytest.raises(ValueError, match="checkpoint of the run None"):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "run")
+    with pytest.raises(ValueError, match="run: expected a whole checkpoint"):
         next(steps_of(fresh(), checkpoint=tmp_path / "run"))
 
 

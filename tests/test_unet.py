@@ -5,13 +5,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from diffusion_helpers.denoise import label_weights
 from diffusion_helpers.unet import (
     Attention,
     Classifier,
     CourseUNet,
     ResidualBlock,
     ResidualUNet,
-    label_weights,
     time_features,
 )
 

@@ -1,7 +1,11 @@
 """Model files: what is written comes back, and what is wrong is named."""
 
+import copy
 import json
+import math
+import random
 import re
+import struct
 
 import pytest
 import safetensors.torch
@@ -146,12 +150,162 @@ def test_a_path_that_does_not_exist_is_named(tmp_path):
         ({"schedule": {"name": "sigmoid"}}, "'sigmoid': expected one of linear_beta, cosine, flow"),
         ({"schedule": {"T": 3}}, "None: expected one of linear_beta"),
         ({"schedule": {"name": "linear_beta", "T": 0}}, "T = 0"),
+        (
+            {"schedule": {"name": "linear_beta", "T": 10**9}},
+            "T = 1000000000 of linear_beta: expected int from 1 to 100000",
+        ),
+        ({"schedule": {"name": "cosine", "offset": -0.5}}, "offset = -0.5"),
+        ({"schedule": None}, "an object with network and config"),
         ({"kind": "score"}, "'score': expected one of eps"),
+        ({"kind": ["eps"]}, r"\['eps'\]: expected one of eps"),
+        ({"network": "Classifier", "config": {}}, "kind 'eps' of a network without time"),
+        ({"config": {"D": 20_000}}, "D = 20000 of CourseUNet: expected int from 1 to 2048"),
+        ({"config": {"D": "2"}}, "D = '2'"),
+        ({"config": {"D": 2.0}}, "D = 2.0"),
+        ({"config": {"D": True}}, "D = True"),
+        ({"config": {"D": math.nan}}, "D = nan"),
+        ({"config": {"D": 2, "time": 1}}, "time = 1 of CourseUNet: expected bool"),
+        ({"config": {"D": [2]}}, r"D = \[2\]"),
+        ({"config": {"depth": 2}}, "option 'depth' of CourseUNet"),
+        ({"config": None}, "options None of CourseUNet"),
+        ({"network": "ResidualUNet", "config": {"widths": []}}, r"widths = \(\): expected multiples of 8"),
+        ({"network": "ResidualUNet", "config": {"widths": [8] * 9}}, "expected up to 8 of int from 1 to 2048"),
+        ({"network": "ResidualUNet", "config": {"dropout": math.nan}}, "dropout = nan"),
+        ({"depth": 2}, "expected network, config, kind and schedule"),
     ],
 )
 def test_a_specification_this_version_does_not_know_is_refused(change, named):
     with pytest.raises(ValueError, match=named):
         build(SPECS["ddpm"] | change)
+
+
+def test_loading_leaves_the_random_state_alone(path):
+    before = torch.get_rng_state()
+    load(path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e6])
+def test_weights_that_are_not_finite_are_refused_in_writing_and_in_reading(value, path, tmp_path):
+    model = trained(SPECS["course"]).requires_grad_(False)
+    model.first[0][0].weight[0, 0, 1, 1] = value  # 1e6 is beyond float16
+    with pytest.raises(ValueError, match="first.0.0.weight: expected finite weights"):
+        save(model, tmp_path / "other.safetensors", {"spec": SPECS["course"]})
+    assert not (tmp_path / "other.safetensors").exists()
+    if not math.isfinite(value):
+        safetensors.torch.save_file(model.state_dict(), path, {"card": json.dumps({"spec": SPECS["course"]})})
+        with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: first.0.0.weight: expected finite"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "{}", "[]", "3", "null", '"spec"', '{"spec": {}}', '{"spec": []}', "[" * 100_000, '{"spec": NaN}']
+)
+def test_a_card_that_is_none_names_the_file(text, path):
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path, {"card": text})
+    for read in (load, card):
+        with pytest.raises(ValueError, match=re.escape(f"{path}: ")):
+            read(path)
+
+
+def taken_apart(path):
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def put_together(header, numbers):
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + numbers
+
+
+def places(tree, path=()):
+    """Every place in a tree of JSON, as the keys that lead to it."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [p for key, value in items for p in [(*path, key), *places(value, (*path, key))]]
+
+
+HOSTILE = [
+    None,
+    True,
+    -1,
+    0,
+    3,
+    20_000,
+    10**40,
+    1.5,
+    math.nan,
+    math.inf,
+    "",
+    "x",
+    [],
+    {},
+    [10**9] * 3,
+    {"name": "flow"},
+]
+HOSTILE += [[-1], ["8"], [[8]], 10**9, "9" * 10_000, json.loads("[" * 500 + "]" * 500)]
+
+
+def mutated(tree, chance):
+    """The tree with one place of it changed to something hostile, left out, or with something added."""
+    tree = copy.deepcopy(tree)
+    *way, last = chance.choice(places(tree))
+    inner = tree
+    for key in way:
+        inner = inner[key]
+    if chance.random() < 0.15:
+        del inner[last]
+    elif chance.random() < 0.1 and isinstance(inner, dict):
+        inner["unknown"] = chance.choice(HOSTILE)
+    else:
+        inner[last] = chance.choice(HOSTILE)
+    return tree
+
+
+def damaged(path, chance):
+    """Contents of files that are each damaged in one way."""
+    whole, (header, numbers) = path.read_bytes(), taken_apart(path)
+    start = len(whole) - len(numbers)
+
+    def flipped(low, high):
+        content = bytearray(whole)
+        content[chance.randrange(low, high)] ^= 1 << chance.randrange(8)
+        return bytes(content)
+
+    for _ in range(40):
+        yield flipped(0, start)
+        yield flipped(start, len(whole))
+        yield whole[: chance.randrange(len(whole))]
+        lie = {key: value for key, value in header.items() if key != "__metadata__"}
+        yield put_together(mutated(lie, chance) | {"__metadata__": header["__metadata__"]}, numbers)
+        for _ in range(4):
+            changed = mutated(json.loads(header["__metadata__"]["card"]), chance)
+            yield put_together(header | {"__metadata__": {"card": json.dumps(changed)}}, numbers)
+    for length in (0, 1, start - 9, start - 7, len(whole), 10**8, 2**31, 2**63, 2**64 - 1):
+        yield struct.pack("<Q", length) + whole[8:]
+
+
+@pytest.mark.parametrize("name", ["ddpm", "residual", "classifier"])
+def test_a_damaged_file_is_a_model_of_the_same_shape_or_a_value_error_that_names_it_in_little_memory(name, tmp_path):
+    resource = pytest.importorskip("resource")
+    path, other = tmp_path / "whole.safetensors", tmp_path / "damaged.safetensors"
+    save(trained(SPECS[name]), path, {"spec": SPECS[name], "seed": 0, "data": {"name": "mnist", "N": 60_000}})
+    shapes = {key: value.shape for key, value in load(path).state_dict().items()}
+    before, refused = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
+    contents = list(damaged(path, random.Random(name)))
+    for content in contents:
+        other.write_bytes(content)
+        try:
+            assert {key: value.shape for key, value in load(other).state_dict().items()} == shapes
+        except ValueError as error:
+            assert str(error).startswith(f"{other}: ")
+            refused += 1
+        try:
+            assert isinstance(card(other)["spec"], dict)
+        except ValueError as error:
+            assert str(error).startswith(f"{other}: ")
+    assert len(contents) > 300 and refused > len(contents) / 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # in kilobytes, on Linux
 
 
 @pytest.mark.parametrize("name", weights.names())

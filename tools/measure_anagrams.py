@@ -16,7 +16,7 @@ from diffusion_helpers import edits, samplers, weights
 @torch.no_grad()
 def success(model, classifier, first: int, second: int, gamma: float, count: int) -> float:
     """The share of ``count`` attempts at an image that is ``first`` upright and ``second`` turned."""
-    asked = [edits.guide(model, torch.full((count,), digit), gamma=gamma) for digit in (first, second)]
+    asked = [edits.classifier_free(model, torch.full((count,), digit), gamma=gamma) for digit in (first, second)]
     torch.manual_seed(0)
     noise = torch.randn(count, 1, 28, 28)
     denoise = edits.anagram(asked, [edits.UPRIGHT, edits.HALF_TURN])

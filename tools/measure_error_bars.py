@@ -9,14 +9,15 @@ import statistics
 import torch
 from torch import Tensor
 
-from diffusion_helpers import data
+from diffusion_helpers import data, weights
 from diffusion_helpers.bench import metrics
 
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 torch.manual_seed(0)
 picked = torch.randperm(len(train.images))[:24_000]
-reference = metrics.extract(data.symmetric(test.images), labels=test.labels)
-real = metrics.extract(data.symmetric(train.images[picked]), labels=train.labels[picked])
+judge = weights.load("mnist-classifier")
+reference = metrics.extract(data.symmetric(test.images), judge, test.labels)
+real = metrics.extract(data.symmetric(train.images[picked]), judge, train.labels[picked])
 by_class = [(real.labels == k).nonzero().flatten() for k in range(10)]
 
 

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from .. import data, edits, samplers, weights
 from ..denoise import Denoiser
-from . import metrics, reports
+from . import metrics, recipes, reports
 
 BATCH = 250
 
@@ -96,7 +96,9 @@ def generate(model: Denoiser, shape: tuple[int, int, int], run: Run) -> tuple[Te
         for start in range(0, run.samples, BATCH):
             x = torch.randn(min(BATCH, run.samples - start), *shape, generator=generator).to(device)
             y = None if labels is None else labels[start : start + BATCH].to(device)
-            denoise = model if y is None else edits.guide(model, y, gamma=run.gamma, interval=run.interval)
+            denoise = model if y is None else edits.classifier_free(model, y, run.gamma)
+            if y is not None and tuple(run.interval) != (0.0, 1.0):
+                denoise = edits.during(denoise, edits.given(model, y), *run.interval)
             for state in samplers.sample(denoise, x, levels, step):
                 x = state.x
                 bar.update(1)
@@ -153,13 +155,12 @@ def evaluate(name: str | Path, run: Run, features: str | Path | None = None, cac
     recipe["interval"] = list(run.interval)  # as JSON has it
     made = _cached(cache, recipe) if cache else None
     if made is None:
-        model.to(memory_format=torch.channels_last)
         start = time.monotonic()
         images, labels, evaluations = generate(model, test.images.shape[1:], run)
         cost = {
             "evaluations": evaluations,
             "seconds": round(time.monotonic() - start, 2),
-            "hardware": weights.hardware(device),
+            "hardware": recipes.hardware(device),
         }
         if cache:
             cache.parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +217,7 @@ def _feature_network(features: str | Path, device: torch.device) -> tuple[nn.Mod
     network = weights.load(features, device)
     if not (hasattr(network, "features") and hasattr(network, "head")):
         raise ValueError(f"{features} is a {type(network).__name__}: expected a classifier")
-    return network.to(memory_format=torch.channels_last), weights.card(features).get("name", str(features))
+    return network, network.name
 
 
 def _checksum(model: nn.Module) -> str:

@@ -25,18 +25,16 @@ and FID from no more images than features.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import weights
 from ..denoise import evaluating
 
 CHUNK = 1000  # rows of a distance matrix at a time: what bounds the memory
@@ -77,27 +75,24 @@ class Result(NamedTuple):
 
 
 @torch.no_grad()
-def extract(
-    images: Tensor, network: str | Path | nn.Module = "mnist-classifier", labels: Tensor | None = None
-) -> Features:
+def extract(images: Tensor, network: nn.Module, labels: Tensor | None = None) -> Features:
     """The features and logits of images (N, C, H, W) in [-1, 1], in eval mode, 100 at a time.
 
-    ``network`` is a shipped classifier by name, a file, or a module with ``features`` (N, C, H, W) to (N, D) and
-    ``head`` (N, D) to (N, classes). Raises ValueError for images that are not finite or not in [-1, 1], and
+    ``network`` is a module with ``features`` (N, C, H, W) to (N, D) and ``head`` (N, D) to (N, classes), such as
+    ``weights.load("mnist-classifier")``. Raises ValueError for images that are not finite or not in [-1, 1], and
     unless there are at least 2 and a label for each. Warns of copies and of images without a negative pixel.
     """
     _check_images(images)
     if labels is not None and labels.shape != (len(images),):
         raise ValueError(f"labels of shape {tuple(labels.shape)}: expected ({len(images)},), one per image")
-    name = type(network).__name__ if isinstance(network, nn.Module) else weights.card(network).get("name", str(network))
-    net = network if isinstance(network, nn.Module) else weights.load(network).to(memory_format=torch.channels_last)
-    device = next(net.parameters()).device
+    name = getattr(network, "name", type(network).__name__)
+    device = next(network.parameters()).device
     values, logits = [], []
-    with evaluating(net):
+    with evaluating(network):
         for part in images.split(100):
-            features = net.features(part.to(device))
+            features = network.features(part.to(device))
             values.append(features.cpu().double())
-            logits.append(net.head(features).cpu().double())
+            logits.append(network.head(features).cpu().double())
     return Features(torch.cat(values), torch.cat(logits), name, None if labels is None else labels.cpu())
 
 
@@ -136,23 +131,15 @@ def fid(values: Tensor, reference: Tensor) -> float:
 
     Raises ValueError for shapes that do not match, NaN, or fewer than 2 images; warns if N or M is not above D,
     where a covariance is singular and most of the distance is bias.
-    Source: Heusel et al. 2017, through torchmetrics; the bias: Binkowski et al. 2018 (arXiv:1801.01401), section 4.
+    Source: Heusel et al. 2017; the bias: Binkowski et al. 2018 (arXiv:1801.01401), section 4.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
     _check(values, reference)
     n, D = min(len(values), len(reference)), values.shape[1]
     if n <= D:
         warnings.warn(
             f"FID of {n} images in {D} features: a covariance is singular, the value mostly bias", stacklevel=2
         )
-    known = nn.Identity()  # what the library takes for a feature network: the features are there already
-    known.num_features = D
-    with _library():
-        metric = FrechetInceptionDistance(known)
-        metric.update(reference.double(), real=True)
-        metric.update(values.double(), real=False)
-        return metric.compute().item()
+    return frechet(*gaussian(values), *gaussian(reference))
 
 
 def kid(values: Tensor, reference: Tensor, subsets: int = 20, size: int = 500) -> float:
@@ -160,31 +147,37 @@ def kid(values: Tensor, reference: Tensor, subsets: int = 20, size: int = 500) -
 
     The mean over ``subsets`` pairs of ``size`` images (at most N and M), always the same ones.
     Raises ValueError for shapes that do not match, NaN, or fewer than 2 images.
-    Source: Binkowski et al. 2018, section 4, through torchmetrics.
+    Source: Binkowski et al. 2018, section 4.
     """
-    from torchmetrics.image.kid import KernelInceptionDistance
-
     _check(values, reference)
-    with _library():
-        metric = KernelInceptionDistance(nn.Identity(), subsets, min(size, len(values), len(reference)))
-        metric.update(reference.double(), real=True)
-        metric.update(values.double(), real=False)
-        return metric.compute()[0].item()
+    n, generator = min(size, len(values), len(reference)), torch.Generator().manual_seed(0)
+
+    def pick(from_: Tensor) -> Tensor:
+        return from_[torch.randperm(len(from_), generator=generator)[:n]].double()
+
+    found = []
+    for _ in range(subsets):
+        y, x = pick(reference), pick(values)  # (n, D)
+        within = sum(kernel.sum() - kernel.trace() for kernel in (_cubic(x, x), _cubic(y, y)))
+        found.append(within / (n * (n - 1)) - 2 * _cubic(x, y).mean())
+    return torch.stack(found).mean().item()
+
+
+def _cubic(x: Tensor, y: Tensor) -> Tensor:
+    """The kernel (x . y / D + 1)³ of every pair of rows (N, D) and (M, D): (N, M)."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def inception_score(logits: Tensor) -> float:
     """exp of the mean KL divergence of p(y | x) from p(y): 1 (one class, or no idea) to the number of classes.
 
     logits (N, classes) of the samples, in one split. Raises ValueError for NaN or fewer than 2 images.
-    Source: Salimans et al. 2016 (arXiv:1606.03498), section 4, through torchmetrics.
+    Source: Salimans et al. 2016 (arXiv:1606.03498), section 4.
     """
-    from torchmetrics.image.inception import InceptionScore
-
     _check(logits)
-    with _library():
-        metric = InceptionScore(nn.Identity(), splits=1)
-        metric.update(logits.double())
-        return metric.compute()[0].item()
+    log_p = logits.double().log_softmax(1)
+    log_mean = log_p.logsumexp(0) - math.log(len(log_p))  # of p(y)
+    return (log_p.exp() * (log_p - log_mean)).sum(1).mean().exp().item()
 
 
 def neighbourhoods(values: Tensor, reference: Tensor, k: int = 5) -> dict[str, float]:
@@ -363,15 +356,6 @@ def _check(values: Tensor, reference: Tensor | None = None, least: int = 2) -> N
             raise ValueError(f"{bad} of {len(part)} rows hold NaN or infinity: expected finite numbers")
     if reference is not None and values.shape[1] != reference.shape[1]:
         raise ValueError(f"{values.shape[1]} features against {reference.shape[1]}: expected the same number")
-
-
-@contextmanager
-def _library() -> Iterator[None]:
-    """Within the block torchmetrics draws the same random numbers each time, and does not warn of its buffers."""
-    with warnings.catch_warnings(), torch.random.fork_rng():
-        warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        yield
 
 
 def _radii(values: Tensor, k: int) -> Tensor:

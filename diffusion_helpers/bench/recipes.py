@@ -3,8 +3,8 @@
     python -m diffusion_helpers.bench.recipes mnist-guided
 
 Training can be stopped at any time (Ctrl-C) and goes on from ``runs/NAME.checkpoint`` when the same
-command is given again. The finished model replaces the file in ``diffusion_helpers/shipped``, or goes
-where ``--to`` says. The card of each model holds its recipe, data checksum, hardware and held-out loss.
+command is given again. The finished model goes to ``runs/NAME.safetensors``, or where ``--to`` says; the shipped ones
+are in ``diffusion_helpers/shipped``. The card of each model holds its recipe, data checksum, hardware and held-out loss.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import getdoc, signature
 from pathlib import Path
 
 import torch
@@ -27,20 +27,35 @@ from ..denoise import Denoiser
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is built (``spec``), what it minimises, on which data, and how long it is trained."""
+    """How a model is built (``spec``), what it minimises, on which data, and how it is trained (``fit``)."""
 
     spec: dict
-    loss: Callable[[nn.Module], Callable[..., Tensor]]
+    loss: Callable[..., Callable[..., Tensor]]
     held_out: Callable[[nn.Module, data.Images], dict]
     fit: dict
-    text: str
+    augment: Callable[[Tensor], Tensor] | None = None
     labels: bool = False
     data_set: str = "mnist"
     balanced: bool = False  # each class drawn as often as the others
 
+    def objective(self, model: nn.Module) -> Callable[..., Tensor]:
+        """What ``train.fit`` minimises: the loss of ``model`` on a batch."""
+        return self.loss(model) if self.augment is None else self.loss(model, augment=self.augment)
+
+    @property
+    def text(self) -> str:
+        """The recipe in words, for the card: what is not in ``spec``, nor a number of its own there."""
+        usual = {name: option.default for name, option in signature(train.fit).parameters.items()}
+        chosen = usual | self.fit
+        words = ["classes drawn evenly"] if self.balanced else []
+        words += [getdoc(self.loss).split("\n")[0].rstrip(".")]
+        words += [f"images changed by {self.augment.__name__}"] if self.augment else []
+        words += [f"{chosen['optimizer'].__name__}, {chosen['decay'].__name__} rate", f"EMA {chosen['ema']}"]
+        return "; ".join(words)
+
 
 def one_step_loss(net: nn.Module, sigma: float = 0.5) -> Callable[[Tensor], Tensor]:
-    """Loss of the one-step denoiser on uint8 images: squared error of net(x + sigma * eps) against x in [0, 1]."""
+    """Squared error of net(x + sigma * eps) against x in [0, 1], on uint8 images, sigma = 0.5."""
 
     def loss(images: Tensor) -> Tensor:
         x = data.unit(images)
@@ -65,10 +80,20 @@ def diffusion_loss(
     return loss
 
 
+def stratified_loss(model: Denoiser, augment: Callable[[Tensor], Tensor] | None = None) -> Callable[..., Tensor]:
+    """Squared error of the prediction at stratified uniform times; labels, if any, dropped with p = 0.1."""
+    return diffusion_loss(model, model.schedule.stratified, augment)
+
+
+def logit_normal_loss(model: Denoiser, augment: Callable[[Tensor], Tensor] | None = None) -> Callable[..., Tensor]:
+    """Squared error of the prediction at stratified logit-normal times; labels, if any, dropped with p = 0.1."""
+    return diffusion_loss(model, schedules.logit_normal, augment)
+
+
 def classifier_loss(
     net: nn.Module, augment: Callable[[Tensor], Tensor] | None = None
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Cross-entropy on uint8 images turned, scaled and moved a little: at most 10 degrees, 10%, a 14th of the width.
+    """Cross-entropy, label smoothing 0.05, on uint8 images turned, scaled and moved by up to 10 degrees, 10%, width / 14.
 
     What comes in from outside goes on as the edge is. ``augment`` changes the images before, such as ``data.flip``.
     """
@@ -130,6 +155,11 @@ def classifier_held_out(net: nn.Module, test: data.Images) -> dict:
     }
 
 
+def hardware(device: torch.device) -> str:
+    """How cards and reports name what a model ran on: the GPU, or the number of CPU threads."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
 def _course(classes: int, D: int) -> dict:
     config = {"D": D, "time": True, "classes": classes}
     return {"network": "CourseUNet", "config": config, "kind": "eps", "schedule": {"name": "linear_beta", "T": 300}}
@@ -153,75 +183,67 @@ RECIPES: dict[str, Recipe] = {
         loss=one_step_loss,
         held_out=one_step_held_out,
         fit={"epochs": 5, "batch": 256, "lr": 1e-3},
-        text="z = x + 0.5 eps, x in [0, 1]; MSE; Adam, rate x 0.1 over the run; EMA 0.999",
     ),
     "mnist-classifier": Recipe(
         spec={"network": "Classifier", "config": {}},
         loss=classifier_loss,
         held_out=classifier_held_out,
         fit={"epochs": 12, "batch": 128, "lr": 2e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
-        text="cross-entropy, small turns, scalings and moves, label smoothing 0.05; AdamW, linear decay; EMA 0.999",
         labels=True,
     ),
     "mnist-ddpm": Recipe(
         spec=_course(0, 32),
-        loss=lambda model: diffusion_loss(model, model.schedule.stratified),
+        loss=stratified_loss,
         held_out=diffusion_held_out,
         fit={"epochs": 24, "batch": 64, "lr": 2e-3},
-        text="eps prediction, T = 300, beta 1e-4 to 0.02, stratified uniform t; Adam, rate x 0.1 over the run; EMA 0.999",
     ),
     "mnist-guided": Recipe(
         spec=_course(10, 32),
-        loss=lambda model: diffusion_loss(model, model.schedule.stratified),
+        loss=stratified_loss,
         held_out=diffusion_held_out,
         fit={"epochs": 24, "batch": 64, "lr": 2e-3},
-        text="eps prediction, T = 300, beta 1e-4 to 0.02, stratified uniform t, labels dropped with p = 0.1; Adam, rate x 0.1 over the run; EMA 0.999",
         labels=True,
     ),
     "mnist-guided-residual": Recipe(
         spec=_residual({"widths": [64, 96], "classes": 10}),
-        loss=lambda model: diffusion_loss(model, schedules.logit_normal),
+        loss=logit_normal_loss,
         held_out=diffusion_held_out,
         fit=_RESIDUAL_FIT,
-        text="flow target, stratified logit-normal t, labels dropped with p = 0.1; AdamW, linear decay; EMA 0.9995",
         labels=True,
     ),
     "fashion-classifier": Recipe(
         spec={"network": "Classifier", "config": {}},
-        loss=lambda net: classifier_loss(net, data.flip),
+        loss=classifier_loss,
+        augment=data.flip,
         held_out=classifier_held_out,
         fit={"epochs": 12, "batch": 128, "lr": 2e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
-        text="cross-entropy, flips, small turns, scalings and moves, label smoothing 0.05; AdamW, linear decay; EMA 0.999",
         labels=True,
         data_set="fashion",
     ),
     "fashion-guided": Recipe(
         spec=_residual({"widths": [64, 96], "classes": 10}),
-        loss=lambda model: diffusion_loss(model, schedules.logit_normal),
+        loss=logit_normal_loss,
         held_out=diffusion_held_out,
         fit=_RESIDUAL_FIT | {"epochs": 10},
-        text="flow target, stratified logit-normal t, labels dropped with p = 0.1; AdamW, linear decay; EMA 0.9995",
         labels=True,
         data_set="fashion",
     ),
     "cells-classifier": Recipe(
         spec={"network": "Classifier", "config": {"classes": 3, "width": 16, "channels": 3, "size": 64}},
-        loss=lambda net: classifier_loss(net, data.turn),
+        loss=classifier_loss,
+        augment=data.turn,
         held_out=classifier_held_out,
         fit={"epochs": 8, "batch": 64, "lr": 1e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
-        text="classes drawn evenly; cross-entropy, flips and quarter turns, small turns, scalings and moves, "
-        "label smoothing 0.05; AdamW, linear decay; EMA 0.999",
         labels=True,
         data_set="cells",
         balanced=True,
     ),
     "cells-guided": Recipe(
         spec=_residual({"widths": [48, 64, 96, 96], "attention": [1, 2], "classes": 3, "channels": 3, "dropout": 0.1}),
-        loss=lambda model: diffusion_loss(model, schedules.logit_normal, data.turn),
+        loss=logit_normal_loss,
+        augment=data.turn,
         held_out=diffusion_held_out,
         fit=_RESIDUAL_FIT | {"epochs": 14, "batch": 32, "ema": 0.999},
-        text="classes drawn evenly; flow target, stratified logit-normal t, flips and quarter turns, dropout 0.1, "
-        "labels dropped with p = 0.1; AdamW, linear decay; EMA 0.999",
         labels=True,
         data_set="cells",
         balanced=True,
@@ -248,25 +270,13 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
     given = (images, labels) if recipe.labels else (images,)
     to.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, notes = folder / f"{name}.checkpoint", folder / f"{name}.json"
-    # A checkpoint cannot tell which loss it comes from, so what was begun is noted beside it, with the seconds so far.
-    begun = {"spec": recipe.spec, "recipe": recipe.text, "sha256": training.checksum}
-    found = json.loads(notes.read_text()) if notes.exists() else begun | {"seconds": 0.0}
-    spent, start = found.pop("seconds"), time.monotonic()
-    if found != begun:
-        raise ValueError(
-            f"{notes}: a run of another recipe or data was stopped here; expected the same, "
-            f"or delete it and {checkpoint.name} to begin anew"
-        )
-    notes.write_text(json.dumps(begun | {"seconds": spent}))
-    options = recipe.fit | {"autocast": autocast, "checkpoint": checkpoint}
-    try:
-        for step in train.fit(model, recipe.loss(model), given, **options):
-            if step.step % 100 == 0:
-                print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
-    finally:
-        seconds = spent + time.monotonic() - start
-        notes.write_text(json.dumps(begun | {"seconds": seconds}))
+    checkpoint = folder / f"{name}.checkpoint"
+    begun = f"{name}: {recipe.text}; {json.dumps(recipe.spec)}; data {training.checksum}"
+    options = recipe.fit | {"autocast": autocast, "checkpoint": checkpoint, "run": begun}
+    for step in train.fit(model, recipe.objective(model), given, **options):
+        if step.step % 100 == 0:
+            print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
+    seconds = torch.load(checkpoint, weights_only=True)["seconds"]  # of every sitting
     card = {
         "name": name,
         "spec": recipe.spec,
@@ -286,15 +296,14 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
         },
         "images_seen": recipe.fit["epochs"] * (len(images) // recipe.fit["batch"]) * recipe.fit["batch"],
         "seconds": round(seconds),
-        "hardware": weights.hardware(device),
+        "hardware": hardware(device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     weights.save(model, to, card)
     card["held_out"] = recipe.held_out(weights.load(to, device), test.to(device))
     weights.save(model, to, card)
-    for path in (checkpoint, notes):
-        path.unlink()
+    checkpoint.unlink()
     return card
 
 
@@ -303,11 +312,13 @@ def main() -> None:
         prog="python -m diffusion_helpers.bench.recipes", description=__doc__.split("\n")[0]
     )
     parser.add_argument("name", choices=sorted(RECIPES))
-    parser.add_argument("--to", type=Path, help="the file to write (default: the shipped one)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for the checkpoint (default: runs)")
+    parser.add_argument("--to", type=Path, help="the file to write (default: NAME.safetensors in the folder of --runs)")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="folder for checkpoint and model (default: runs)"
+    )
     parser.add_argument("--bfloat16", action="store_true", help="mixed precision, on processors and GPUs that have it")
     chosen = parser.parse_args()
-    to = chosen.to or weights.SHIPPED / f"{chosen.name}.safetensors"
+    to = chosen.to or chosen.runs / f"{chosen.name}.safetensors"
     try:
         card = run(chosen.name, to, chosen.runs, torch.bfloat16 if chosen.bfloat16 else None)
     except ValueError as error:

@@ -381,7 +381,7 @@ def _label_choice(model: Denoiser):
 
 def _labelled(model: Denoiser, label: int, count: int) -> samplers.Denoise:
     """The denoiser for ``count`` images of one label, or for any if it is the null label."""
-    return edits.guide(model, torch.full((count,), label), gamma=0.0 if label == model.classes else 2.0)
+    return edits.classifier_free(model, torch.full((count,), label), gamma=0.0 if label == model.classes else 2.0)
 
 
 def _read(classifier: torch.nn.Module, given: dict[str, Tensor], results: Tensor) -> Figure:
@@ -434,7 +434,7 @@ def guidance_frame(model: Denoiser, digit: int, gamma: float, seed: int, steps: 
     device = next(model.parameters()).device
     noise = torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(seed)).to(device)
     y = torch.full((count,), digit, device=device)
-    *_, last = samplers.sample(edits.guide(model, y, gamma=gamma), noise, model.schedule.grid(steps))
+    *_, last = samplers.sample(edits.classifier_free(model, y, gamma=gamma), noise, model.schedule.grid(steps))
     title = f"digit {digit}, γ = {gamma:.1f}, w = {gamma - 1:.1f}, noise {seed}, {steps} steps"
     return plots.grid(last.x, columns=8, title=title)
 

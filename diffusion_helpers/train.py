@@ -23,17 +23,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
-def budget() -> str:
-    """How long the lessons train: "full" where there is a GPU, else "quick"; DIFFUSION_BUDGET overrules.
-
-    Raises ValueError when DIFFUSION_BUDGET is neither.
-    """
-    chosen = os.environ.get("DIFFUSION_BUDGET") or ("full" if torch.cuda.is_available() else "quick")
-    if chosen not in ("quick", "full"):
-        raise ValueError(f"DIFFUSION_BUDGET is {chosen!r}: expected 'quick' or 'full'")
-    return chosen
-
-
 class Step(NamedTuple):
     """What ``fit`` yields after each update.
 

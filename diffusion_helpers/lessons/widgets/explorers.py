@@ -1,223 +1,22 @@
-"""Sliders over pure functions, and a pad to draw on.
-
-Each explorer has a function that draws one frame from plain values, and a thin widget that calls it.
-A ``Flipbook`` draws all its frames at once and turns them over in the browser, so it also works in a saved notebook
-and an exported page, where no kernel answers. An ``Explorer`` draws a frame when its values are asked for.
-The picture for the first values is stored beside the widget, so that a page that shows no widgets at all
-(GitHub, a PDF) shows it.
-"""
+"""The explorers of the lessons: for each a function that draws one frame, and the widget over it."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable
-from functools import lru_cache, partial
-from io import BytesIO
-from itertools import product
-from math import prod
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
-import anywidget
-import ipywidgets
 import torch
 import traitlets
-from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
-from .. import data, edits, samplers, schedules
-from ..bench import metrics
-from ..denoise import Denoised, Denoiser
-from . import plots
+from ... import data, edits, samplers, schedules
+from ...bench import metrics
+from ...denoise import Denoised, Denoiser
+from .. import plots
+from .controls import Explorer, Flipbook, Pad, choice, digit, mask, packed, slider, unpacked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SCRIPTS = Path(__file__).parent / "scripts"
-
-
-class Explorer:
-    """Controls above a picture: ``frame(**values)`` draws it again whenever a control changes.
-
-    ``controls`` maps the names of the arguments of ``frame`` to widgets with a ``value``; ``image`` is the picture.
-    """
-
-    def __init__(self, frame: Callable[..., Figure], controls: dict[str, ipywidgets.DOMWidget]):
-        self.frame, self.controls = frame, controls
-        self.image = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="auto", align_self="flex-start"))
-        # What was drawn is kept for a while: going back over a slider costs nothing.
-        self._png = lru_cache(512)(lambda *values: plots.png(frame(**dict(zip(controls, values, strict=True)))))
-        self.update()
-        self.static = self.image.value
-        self.view = ipywidgets.VBox([*controls.values(), self.image])
-        for control in controls.values():
-            control.observe(self.update, names="value")
-
-    def update(self, change: object = None) -> None:
-        """Show the frame of the present values."""
-        self.image.value = self._png(*(control.value for control in self.controls.values()))
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
-        return _bundle(self.view, self.static, f"Explorer({', '.join(self.controls)})")
-
-
-class Flipbook(anywidget.AnyWidget):
-    """Sliders that turn over frames drawn beforehand: ``frame(**values)`` for every combination of the values.
-
-    ``values`` maps the names of the arguments of ``frame`` to lists, the first with a button that plays it;
-    ``start`` gives the values at first; ``labels`` what stands before each slider; ``value`` has the values that are
-    shown now. Raises ValueError for a start that is not in its list.
-    """
-
-    _esm = SCRIPTS / "flipbook.js"
-    axes = traitlets.List().tag(sync=True)  # one {"label", "values"} each, the values as text
-    pictures = traitlets.List(traitlets.Unicode()).tag(sync=True)  # PNG in base64, the last axis turning fastest
-    place = traitlets.List(traitlets.Int()).tag(sync=True)  # where each slider stands
-
-    def __init__(self, frame: Callable[..., Figure], values: dict[str, list], start: dict, labels: dict[str, str]):
-        for name, options in values.items():
-            if start[name] not in options:
-                raise ValueError(f"{name} starts at {start[name]!r}: expected one of {options}")
-        self._values = values
-        pictures = [
-            _few_colours(plots.png(frame(**dict(zip(values, each, strict=True))))) for each in product(*values.values())
-        ]
-        axes = [
-            {"label": labels[name], "values": [f"{v:g}" if isinstance(v, float) else str(v) for v in options]}
-            for name, options in values.items()
-        ]
-        place = [options.index(start[name]) for name, options in values.items()]
-        super().__init__(axes=axes, pictures=[base64.b64encode(p).decode() for p in pictures], place=place)
-
-    @property
-    def value(self) -> dict:
-        return {name: options[i] for (name, options), i in zip(self._values.items(), self.place, strict=True)}
-
-    @property
-    def picture(self) -> bytes:
-        """The frame that is shown now, a PNG."""
-        sizes = [len(options) for options in self._values.values()]
-        index = sum(i * prod(sizes[k + 1 :]) for k, i in enumerate(self.place))
-        return base64.b64decode(self.pictures[index])
-
-    _ipython_display_ = None  # ipywidgets 7, which Colab has, would take it in place of the bundle
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
-        return _bundle(self, self.picture, f"Flipbook({', '.join(self._values)})")
-
-
-class Canvas(anywidget.AnyWidget):
-    """A square to draw on. ``value``: its 28x28 pixels, 0 to 255, row by row, in base64.
-
-    Over a picture ``under``, in the same form, a mask is drawn: 255 where there is ink.
-    """
-
-    _esm = SCRIPTS / "pad.js"
-    value = traitlets.Unicode().tag(sync=True)
-    under = traitlets.Unicode().tag(sync=True)
-
-
-class Pad(ipywidgets.VBox):
-    """A ``canvas``, and a list to choose from where one cannot draw; ``value`` is the picture of both.
-
-    presets: digits or masks, (1, 28, 28) uint8, by name. The first is shown at the start. ``digit(value)`` makes an
-    image of a digit, ``mask(value)`` a mask. ``under`` is a picture to draw a mask over, packed as ``value`` is.
-    Raises ValueError for presets of another shape or type.
-    """
-
-    value = traitlets.Unicode()
-
-    def __init__(self, presets: dict[str, Tensor], under: str = ""):
-        options = _packed(presets)
-        self.canvas = Canvas(value=options[0][1], under=under)
-        self.preset = _choice([("your own", ""), *options], options[0][1], "draw, or take")
-        super().__init__([self.preset, self.canvas])
-        traitlets.link((self.canvas, "value"), (self, "value"))
-        self.preset.observe(self._take, "value")
-        self.canvas.observe(self._drawn, "value")
-
-    def _take(self, change: dict) -> None:
-        if change["new"]:
-            self.canvas.value = change["new"]
-
-    def _drawn(self, change: dict) -> None:
-        if change["new"] != self.preset.value:
-            self.preset.value = ""  # so that each digit in the list can be chosen again
-
-
-def digit(drawing: str) -> Tensor:
-    """What is on a pad, ``Pad.value``, as MNIST would show it: (1, 1, 28, 28) in [-1, 1], all -1 where it is empty.
-
-    As in MNIST the ink is scaled to a box of 20x20 pixels, and its centre of mass put in the middle.
-    Source: LeCun, Cortes, Burges, the MNIST database. Raises ValueError unless there are 784 bytes.
-    """
-    ink = _unpacked(drawing)[0, 0].float() / 255
-    rows, columns = ((ink > 0.2).any(dim).nonzero().flatten() for dim in (1, 0))
-    if not len(rows):
-        return torch.full((1, 1, 28, 28), -1.0)
-    part = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scale = 20 / max(part.shape)
-    size = [max(1, round(side * scale)) for side in part.shape]
-    part = F.interpolate(part[None, None], size=size, mode="bilinear", antialias=True, align_corners=False)[0, 0]
-    share = part / part.sum()
-    top, left = (
-        int((13.5 - (share.sum(1 - dim) * torch.arange(size[dim])).sum()).round().clamp(0, 28 - size[dim]))
-        for dim in (0, 1)
-    )
-    image = torch.zeros(28, 28)
-    image[top : top + size[0], left : left + size[1]] = part
-    return 2 * image.clamp(0, 1)[None, None] - 1
-
-
-def mask(drawing: str) -> Tensor:
-    """What is on a pad as a mask, (1, 1, 28, 28): 1 where there is ink, else 0. Raises ValueError unless there are 784 bytes."""
-    return (_unpacked(drawing) > 127).float()
-
-
-def _packed(images: dict[str, Tensor]) -> list[tuple[str, str]]:
-    for name, image in images.items():
-        if image.shape != (1, 28, 28) or image.dtype != torch.uint8:
-            raise ValueError(f"preset {name}: {tuple(image.shape)} of {image.dtype}, expected (1, 28, 28) uint8")
-    return [(name, base64.b64encode(image.numpy().tobytes()).decode()) for name, image in images.items()]
-
-
-def _unpacked(drawing: str) -> Tensor:
-    raw = base64.b64decode(drawing)
-    if len(raw) != 784:
-        raise ValueError(f"a drawing of {len(raw)} bytes: expected 784")
-    return torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(1, 1, 28, 28)
-
-
-def _bundle(view: ipywidgets.DOMWidget, static: bytes, text: str) -> tuple[dict, dict]:
-    """The view with a picture for where no widgets are shown, and what Colab needs to be told about the view."""
-    data, metadata = anywidget.AnyWidget._repr_mimebundle_(view)  # of any view, since it asks for its model id only
-    return data | {"image/png": base64.b64encode(static).decode(), "text/plain": text}, metadata
-
-
-def _few_colours(png: bytes) -> bytes:
-    """The picture in 32 colours, at a third of the size: all frames of a flipbook are kept in the notebook.
-
-    Photographs, which have many more colours than a figure with its smoothed lines, keep 256.
-    """
-    picture, buffer = Image.open(BytesIO(png)).convert("RGB"), BytesIO()
-    photograph = picture.getcolors(10_000) is None
-    # Of Pillow's methods the one that keeps the colours of thin lines, and the one that keeps those of areas.
-    method = Image.Quantize.MEDIANCUT if photograph else Image.Quantize.MAXCOVERAGE
-    few = picture.quantize(256 if photograph else 32, method=method, dither=Image.Dither.NONE)
-    few.save(buffer, "png", optimize=True)
-    return buffer.getvalue()
-
-
-def _slider(**options):
-    kind = ipywidgets.IntSlider if isinstance(options["value"], int) else ipywidgets.FloatSlider
-    style, layout = {"description_width": "initial"}, ipywidgets.Layout(width="420px")
-    return kind(**options, style=style, layout=layout, continuous_update=True)
-
-
-def _choice(options: list, value: object, description: str):
-    style = {"description_width": "initial"}
-    return ipywidgets.Dropdown(options=options, value=value, description=description, style=style)
 
 
 def forward_frame(x0: Tensor, eps: Tensor, percent: int, schedule: str, T: int) -> Figure:
@@ -307,7 +106,7 @@ def drawing_explorer(net: torch.nn.Module, classifier: torch.nn.Module, presets:
     """A pad for a digit of your own, which the one-step denoiser ``net`` cleans and the ``classifier`` reads."""
     controls = {
         "drawing": Pad(presets),
-        "sigma": _slider(value=0.5, min=0.0, max=1.0, step=0.05, description="noise scale σ"),
+        "sigma": slider(value=0.5, min=0.0, max=1.0, step=0.05, description="noise scale σ"),
     }
     return Explorer(lambda drawing, sigma: drawing_frame(net, classifier, drawing, sigma), controls)
 
@@ -331,8 +130,8 @@ def edit_explorer(model: Denoiser, classifier: torch.nn.Module, presets: dict[st
     controls = {
         "drawing": Pad(presets),
         "label": _label_choice(model),
-        "t": _slider(value=0.6, min=0.0, max=1.0, step=0.05, description="start level t"),
-        "seed": _slider(value=0, min=0, max=20, description="noise (seed)"),
+        "t": slider(value=0.6, min=0.0, max=1.0, step=0.05, description="start level t"),
+        "seed": slider(value=0, min=0, max=20, description="noise (seed)"),
     }
     for name in ("t", "seed"):
         controls[name].continuous_update = False
@@ -346,7 +145,7 @@ def fill_frame(model: Denoiser, classifier: torch.nn.Module, image: str, drawing
     steps, each taken twice; guidance 2.
     """
     device = next(model.parameters()).device
-    x0, new = data.symmetric(_unpacked(image)).to(device), mask(drawing).to(device)
+    x0, new = data.symmetric(unpacked(image)).to(device), mask(drawing).to(device)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(4, 1, 28, 28, generator=generator).to(device)
     denoise = edits.inpaint(_labelled(model, label, 4), x0.expand_as(noise), new)
@@ -362,12 +161,12 @@ def fill_explorer(
 
     Images and masks are (1, 28, 28) uint8 by name. Raises ValueError for other shapes and types.
     """
-    options = _packed(images)
+    options = packed(images)
     controls = {
-        "image": _choice(options, options[0][1], "image"),
+        "image": choice(options, options[0][1], "image"),
         "drawing": Pad(masks, under=options[0][1]),
         "label": _label_choice(model),
-        "seed": _slider(value=0, min=0, max=20, description="noise (seed)"),
+        "seed": slider(value=0, min=0, max=20, description="noise (seed)"),
     }
     traitlets.dlink((controls["image"], "value"), (controls["drawing"].canvas, "under"))
     controls["seed"].continuous_update = False
@@ -376,7 +175,7 @@ def fill_explorer(
 
 def _label_choice(model: Denoiser):
     any_digit = model.classes  # the null label
-    return _choice([("any digit", any_digit), *((str(y), y) for y in range(model.classes))], any_digit, "draw it as")
+    return choice([("any digit", any_digit), *((str(y), y) for y in range(model.classes))], any_digit, "draw it as")
 
 
 def _labelled(model: Denoiser, label: int, count: int) -> samplers.Denoise:
@@ -442,10 +241,10 @@ def guidance_frame(model: Denoiser, digit: int, gamma: float, seed: int, steps: 
 def guidance_explorer(model: Denoiser) -> Explorer:
     """Live sampling with a slider for the digit, the guidance, the seed of the noise and the number of steps."""
     controls = {
-        "digit": _slider(value=3, min=0, max=9, description="digit"),
-        "gamma": _slider(value=2.0, min=0.0, max=10.0, step=0.5, description="guidance γ"),
-        "seed": _slider(value=0, min=0, max=20, description="noise (seed)"),
-        "steps": _slider(value=20, min=2, max=60, description="steps"),
+        "digit": slider(value=3, min=0, max=9, description="digit"),
+        "gamma": slider(value=2.0, min=0.0, max=10.0, step=0.5, description="guidance γ"),
+        "seed": slider(value=0, min=0, max=20, description="noise (seed)"),
+        "steps": slider(value=20, min=2, max=60, description="steps"),
     }
     for control in controls.values():
         control.continuous_update = False  # each picture is sampled anew, for about a second
@@ -480,9 +279,9 @@ def sampler_frame(model: Denoiser, sampler: str, steps: int, eta: float) -> Figu
 def sampler_explorer(model: Denoiser) -> Explorer:
     """Live sampling with a list of samplers and sliders for the number of steps and for eta."""
     controls = {
-        "sampler": _choice(list(SOLVERS), "DDIM", "sampler"),
-        "steps": _slider(value=10, min=1, max=50, description="steps"),
-        "eta": _slider(value=0.0, min=0.0, max=1.0, step=0.1, description="η of DDIM"),
+        "sampler": choice(list(SOLVERS), "DDIM", "sampler"),
+        "steps": slider(value=10, min=1, max=50, description="steps"),
+        "eta": slider(value=0.0, min=0.0, max=1.0, step=0.1, description="η of DDIM"),
     }
     for name in ("steps", "eta"):
         controls[name].continuous_update = False

@@ -5,6 +5,7 @@
 # make browser    the notebooks and their sliders in JupyterLab and headless Chromium (Debian: apt install chromium)
 # make notebooks  write the outputs of the notebooks anew
 # make student    write the students' copies anew
+# make coursework install what grading needs
 # make address    with URL=https://github.com/owner/name: write the public address everywhere; URL= takes it out
 # make lint       the linter and the formatter, notebooks included
 #
@@ -18,18 +19,19 @@ TORCH ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COURSEWORK := $(VENV)/.coursework
 
-.PHONY: lab test check full browser notebooks student address lint
+.PHONY: lab test check full browser notebooks student coursework address lint
 
 # Jupyter says where it serves in a warning; what it says below that would stand after it. Root is somebody's own
 # container or cloud machine: Jupyter's refusal is about shared ones.
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks --log-level=WARN --allow-root
 
-test: $(READY)
+test: $(COURSEWORK)
 	$(BIN)/python -m pytest
 
-check: $(READY)
+check: $(COURSEWORK)
 	$(BIN)/python -m pytest tests --numprocesses=auto --dist=worksteal
 
 full: $(READY)
@@ -42,8 +44,10 @@ browser: $(READY)
 notebooks: $(READY)
 	$(BIN)/python tools/execute.py
 
-student: $(READY)
+student: $(COURSEWORK)
 	$(BIN)/python tools/student.py
+
+coursework: $(COURSEWORK)
 
 address: $(READY)
 	$(if $(filter undefined,$(origin URL)),$(error make address URL=https://github.com/owner/name, or URL= to take the address out))
@@ -61,4 +65,11 @@ $(READY): requirements.txt
 	"$(PYTHON)" -m venv "$(VENV)"
 	$(if $(TORCH),$(BIN)/python -m pip install $(TORCH))
 	$(BIN)/python -m pip install -r requirements.txt
+	@touch $@
+
+# nbgrader is a library for the tools here. Its menu and its panel would stand in every student's JupyterLab.
+$(COURSEWORK): $(READY)
+	$(BIN)/python -m pip install -e ".[coursework]"
+	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyter/nbgrader
+	$(BIN)/jupyter-server extension disable --sys-prefix nbgrader
 	@touch $@

@@ -11,6 +11,12 @@ os.environ.setdefault("DIFFUSION_BUDGET", "quick")  # reaches the kernels of the
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.environ.get("DIFFUSION_DATA"):
+        for item in filter(lambda item: item.get_closest_marker("full"), items):
+            item.add_marker(pytest.mark.skip(reason="DIFFUSION_DATA names no folder with the full data sets"))
+
+
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refuse every host but this one, as a machine without a network does. Notebooks' kernels are not affected."""

@@ -198,7 +198,7 @@ def test_a_copy_in_the_cache_that_is_not_whole_is_downloaded_again(files, cache,
 FOLDER = os.environ.get("DIFFUSION_DATA")
 
 
-@pytest.mark.skipif(not FOLDER, reason="DIFFUSION_DATA names no folder with the data sets")
+@pytest.mark.full
 @pytest.mark.parametrize("split, counts", [("train", [301, 3341, 292]), ("test", [71, 804, 69])])
 def test_the_true_cells_are_verified_and_as_many_as_the_docstring_says(split, counts, monkeypatch):
     monkeypatch.setenv("DIFFUSION_DATA", FOLDER)

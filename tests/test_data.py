@@ -650,7 +650,7 @@ FOLDER = os.environ.get("DIFFUSION_DATA")
 FIGURES = {"mnist": (0.1307, 0.3081), "fashion": (0.2860, 0.3530)}  # the well-known mean and deviation
 
 
-@pytest.mark.skipif(not FOLDER, reason="DIFFUSION_DATA names no folder with the data sets")
+@pytest.mark.full
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("split, per_class", [("train", 6000), ("test", 1000)])
 def test_the_true_images_are_verified_and_whole(name, split, per_class, monkeypatch):
@@ -663,7 +663,7 @@ def test_the_true_images_are_verified_and_whole(name, split, per_class, monkeypa
     assert (float(mean), float(deviation)) == pytest.approx(FIGURES[name], abs=0.003)
 
 
-@pytest.mark.skipif(not FOLDER, reason="DIFFUSION_DATA names no folder with the data sets")
+@pytest.mark.full
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_image_of_a_sample_is_in_its_split_of_the_full_set(name, split, monkeypatch):

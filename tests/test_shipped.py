@@ -35,6 +35,14 @@ def test_the_readme_quotes_the_card(name) -> None:
     assert shown in row and f"{card['parameters']:,}" in row
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["mnist-denoiser", *(name for name in weights.names() if name.endswith("classifier"))])
+def test_the_card_quotes_what_is_measured(name) -> None:
+    card, recipe = weights.card(name), recipes.RECIPES[name]
+    found = recipe.held_out(weights.load(name), data.load(recipe.data_set, "test"))
+    assert {key: found[key] for key in card["held_out"]} == pytest.approx(card["held_out"], rel=1e-3)
+
+
 def test_the_denoiser_beats_one_hundredth(test_digits) -> None:
     net = weights.load("mnist-denoiser")
     with torch.no_grad():

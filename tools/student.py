@@ -65,7 +65,7 @@ def points() -> str:
         cells = filter(utils.is_grade, nbformat.read(path, as_version=4).cells)
         marks = {cell.metadata.nbgrader["grade_id"]: cell.metadata.nbgrader["points"] for cell in cells}
         tasks = ", ".join(f"{name.removeprefix('check-')} {most}" for name, most in marks.items())
-        lines.append(f"| [{path.stem[:2]}]({path.name}) | {sum(marks.values())} | {tasks} |")
+        lines.append(f"| [{path.stem[:2]}](../notebooks/{path.name}) | {sum(marks.values())} | {tasks} |")
         total += sum(marks.values())
     return "\n".join([*lines, f"| all | {total} | |"]) + "\n"
 

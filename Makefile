@@ -32,7 +32,7 @@ test: $(COURSEWORK)
 	$(BIN)/python -m pytest
 
 check: $(COURSEWORK)
-	$(BIN)/python -m pytest tests --numprocesses=auto --dist=worksteal
+	$(BIN)/python -m pytest tests --numprocesses=auto --dist=loadfile
 
 full: $(READY)
 	$(BIN)/python -m pytest tests -m full

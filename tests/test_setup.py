@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import shlex
 import subprocess
 import sys
@@ -66,6 +67,14 @@ def test_colab_needs_no_other_version(project):
     assert len(found.keys() & COLAB.keys()) == len(COLAB) - 1  # all but scikit-learn, which only others use
     assert {name: str(found[name]) for name in found.keys() & COLAB.keys() if COLAB[name] not in found[name]} == {}
     assert COLAB_PYTHON in SpecifierSet(project["requires-python"])
+
+
+def test_tests_that_need_nbgrader_skip_without_it():
+    """It is for instructors, and requirements.txt leaves it out; an import that fails would end the whole run."""
+    for path in ROOT.glob("tests/test_*.py"):
+        text = path.read_text(encoding="utf8")
+        if re.search(r"^import (grade|student)\b", text, re.MULTILINE):
+            assert 'pytest.importorskip("nbgrader"' in text.split("import student")[0], path.name
 
 
 @pytest.fixture

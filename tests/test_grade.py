@@ -288,7 +288,7 @@ def test_no_name_of_a_student_is_a_formula(graded):
     assert {"student": "'-minus", "lesson": "", "exercise": "", "reason": reason} in rows(graded[0] / "reasons.csv")
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
 def test_what_could_be_a_formula_is_escaped_and_nothing_else(text, tmp_path):
     grade.write_sheet(tmp_path / "sheet.csv", [("a", "b", "c", "d"), (text, -1.5, "1-1", "γ = 1")])
     with open(tmp_path / "sheet.csv", newline="", encoding="utf8") as file:

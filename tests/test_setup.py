@@ -20,6 +20,7 @@ from traitlets.config import Config
 from diffusion_helpers.lessons import budget
 
 ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("teaching/*.md")]
 
 # What Colab had preinstalled in August 2026.
 COLAB_PYTHON = "3.13"
@@ -75,6 +76,12 @@ def test_tests_that_need_nbgrader_skip_without_it():
         text = path.read_text(encoding="utf8")
         if re.search(r"^import (grade|student)\b", text, re.MULTILINE):
             assert 'pytest.importorskip("nbgrader"' in text.split("import student")[0], path.name
+
+
+@pytest.mark.parametrize("page", [path.relative_to(ROOT).as_posix() for path in PAGES])
+def test_every_link_within_the_repository_leads_somewhere(page):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text(encoding="utf8"))
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ MEMORY = 3 * 2**30  # bytes of the kernel and all that it starts; torch alone ta
 PRINTED = 10**6  # characters a cell
 FILE = 50 * 2**20  # bytes of a notebook file
 LATE = "not run: the notebook had taken too long"
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell of a spreadsheet begins with that is no text
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a cell of a spreadsheet begins with that is no text
 HIDDEN = "hidden"  # the tag of cells that run between the student's, and are not shown
 
 

@@ -20,6 +20,7 @@ TORCH ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COURSEWORK := $(VENV)/.coursework
+PANELS := formgrader validate_assignment assignment_list course_list
 
 .PHONY: lab test check full browser notebooks student coursework address lint
 
@@ -71,5 +72,5 @@ $(READY): requirements.txt
 $(COURSEWORK): $(READY)
 	$(BIN)/python -m pip install -e ".[coursework]"
 	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyter/nbgrader
-	$(BIN)/jupyter-server extension disable --sys-prefix nbgrader
+	$(BIN)/jupyter-server extension disable --sys-prefix $(addprefix nbgrader.server_extensions.,$(PANELS))
 	@touch $@

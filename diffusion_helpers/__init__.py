@@ -1,5 +1,5 @@
 """Small, readable diffusion models: the code behind the notebooks.
 
-Each room is one module: ``schedules``, ``denoise``, ``samplers``, ``edits``, ``unet``, ``train``,
-``weights``, ``recipes``, ``data``, ``cells``, ``metrics``, ``evaluate``, ``plots``, ``widgets``, ``checks``.
+The core: ``schedules``, ``denoise``, ``samplers``, ``edits``, ``unet``, ``train`` and ``weights``, on images from ``data``.
+Beside it: ``bench`` measures models and holds their recipes, ``lessons`` has the plots, widgets and checks of the lessons.
 """

@@ -94,10 +94,8 @@ class Schedule:
         known = torch.linspace(0, 1, (self.T or 20_000) + 1, dtype=torch.float64)[1:]
         level = self(known)
         log_ratio = (level.sigma / level.alpha.clamp(min=1e-9)).log()  # rises with t
-        low, high = (
-            (math.log(0.002) if self.T is None else log_ratio[0].item()),
-            min(log_ratio[-1].item(), math.log(80)),
-        )
+        low = math.log(0.002) if self.T is None else log_ratio[0].item()
+        high = min(log_ratio[-1].item(), math.log(80))
         share = torch.linspace(1, 0, steps, dtype=torch.float64)
         if spacing == "log_snr":
             wanted = low + share * (high - low)
@@ -106,10 +104,10 @@ class Schedule:
         times = torch.from_numpy(np.interp(wanted, log_ratio, known))
         times[0] = 1
         if self.T is not None:
-            entries = (times * self.T).round()
-            for i in range(1, steps):  # rounding must not take an entry twice
-                entries[i] = min(entries[i], entries[i - 1] - 1)
-            times = torch.maximum(entries, torch.arange(steps, 0, -1)) / self.T
+            place = torch.arange(steps)
+            # Rounding must not take an entry twice: each is at least 1 below the one before it.
+            entries = ((times * self.T).round() + place).cummin(0).values - place
+            times = torch.maximum(entries, steps - place) / self.T
         return [self(t) for t in [*times, 0.0]]
 
     def draw(self, n: int) -> Tensor:

@@ -183,6 +183,14 @@ class Attention(nn.Module):
         return x + self.out(h.transpose(-1, -2).reshape(B, C, H, W))
 
 
+class Stage(nn.Sequential):
+    """A residual block, which sees the condition, then attention or nothing: (B, C, H, W) to (B, D, H, W)."""
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        block, attend = self
+        return attend(block(h, embedding))
+
+
 class ResidualUNet(nn.Module):
     """A residual U-Net over time, and over ``classes`` if any: (B, C, H, W) to the same.
 
@@ -218,10 +226,10 @@ class ResidualUNet(nn.Module):
         self.embed_t = nn.Sequential(nn.Linear(self.width, E), nn.SiLU(), nn.Linear(E, E))
         self.embed_y = nn.Linear(classes, E, bias=False) if classes else None
 
-        def level(c_in: int, c_out: int, i: int) -> nn.ModuleList:
+        def stage(c_in: int, c_out: int, i: int) -> Stage:
             heads = next(n for n in range(max(1, c_out // 32), 0, -1) if c_out % n == 0)  # of about 32 channels
             attend = Attention(c_out, heads) if i in attention else nn.Identity()
-            return nn.ModuleList([ResidualBlock(c_in, c_out, E, dropout), attend])
+            return Stage(ResidualBlock(c_in, c_out, E, dropout), attend)
 
         self.stem = nn.Sequential(nn.PixelUnshuffle(patch), nn.Conv2d(channels * patch**2, self.width, 3, padding=1))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -231,13 +239,13 @@ class ResidualUNet(nn.Module):
                 self.down.append(nn.Conv2d(h, h, 3, stride=2, padding=1))
                 skips.append(h)
             for _ in range(blocks):
-                self.down.append(level(h, width, i))
+                self.down.append(stage(h, width, i))
                 h = width
                 skips.append(h)
-        self.middle = level(h, h, len(widths) - 1)
+        self.middle = stage(h, h, len(widths) - 1)
         for i, width in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
-                self.up.append(level(h + skips.pop(), width, i))
+                self.up.append(stage(h + skips.pop(), width, i))
                 h = width
             if i > 0:
                 self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(h, h, 3, padding=1)))
@@ -254,20 +262,12 @@ class ResidualUNet(nn.Module):
         h = self.stem(x)  # (B, widths[0], H / patch, W / patch)
         skips = [h]
         for part in self.down:
-            h = self._apply_level(part, h, embedding) if isinstance(part, nn.ModuleList) else part(h)
+            h = part(h, embedding) if isinstance(part, Stage) else part(h)
             skips.append(h)
-        h = self._apply_level(self.middle, h, embedding)
+        h = self.middle(h, embedding)
         for part in self.up:
-            if isinstance(part, nn.ModuleList):
-                h = self._apply_level(part, torch.cat([h, skips.pop()], 1), embedding)
-            else:
-                h = part(h)
+            h = part(torch.cat([h, skips.pop()], 1), embedding) if isinstance(part, Stage) else part(h)
         return self.last(h)  # (B, channels, H, W)
-
-    @staticmethod
-    def _apply_level(level: nn.ModuleList, h: Tensor, embedding: Tensor) -> Tensor:
-        block, attend = level
-        return attend(block(h, embedding))
 
 
 class Classifier(nn.Module):

@@ -15,6 +15,7 @@ from diffusion_helpers import data, schedules, weights
 from diffusion_helpers.denoise import Denoiser
 from diffusion_helpers.unet import Classifier, CourseUNet
 
+GUIDE = Path(__file__).parents[1] / "teaching" / "INSTRUCTORS.md"
 BAND = {"mean": 0.010, "sd": 0.0005}
 
 
@@ -33,7 +34,7 @@ def test_the_stored_reference_is_what_its_seeds_say():
 
 
 def test_the_guide_quotes_the_stored_reference():
-    guide = (Path(__file__).parents[1] / "teaching" / "INSTRUCTORS.md").read_text(encoding="utf8")
+    guide = GUIDE.read_text(encoding="utf8")
     for kind, band in bands.stored().items():
         mean, sd = band["mean"], band["sd"]
         row = next(line for line in guide.splitlines() if line.startswith(f"| `{kind}` "))

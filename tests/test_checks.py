@@ -175,6 +175,7 @@ def test_what_is_right_at_single_values_alone_fails_with_a_hint(name) -> None:
         ("view", lambda x, back: x.rot90(1, (2, 3)) * 2 if not back else x.rot90(-1, (2, 3)) / 2),
         ("even_weights", lambda labels: labels.bincount()[labels].reciprocal() * (1 + torch.arange(len(labels)))),
         ("even_weights", lambda labels: 1.0 - (labels == labels[0]).float()),
+        ("even_weights", lambda labels: -1 / labels.bincount()[labels]),
         ("gain", lambda net, x, sigma: 0.0 * net(x + sigma * torch.randn_like(x)).mean()),
         ("interpolate_labels", lambda first, last, share: torch.eye(10)[5]),
         ("edit_start", lambda image, eps, levels, t: (image, None)),

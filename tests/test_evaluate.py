@@ -332,6 +332,15 @@ def test_the_command_prints_a_table_and_writes_json(folder, tmp_path, monkeypatc
     assert json.loads(Path("a/b.json").read_text())["recipe"]["model"] == "plain"
 
 
+def test_a_name_on_a_card_does_not_lead_out_of_the_folder_of_reports(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    card = {"name": "../../outside", "spec": PLAIN, "data": {"name": "mnist"}}
+    weights.save(weights.build(PLAIN), tmp_path / "model.safetensors", card)
+    options = ["--samples", 20, "--steps", 2, "--features", folder / "classifier.safetensors"]
+    run(monkeypatch, tmp_path / "model.safetensors", *options)
+    assert [path.name for path in Path("runs").iterdir()] == ["outside-ddim2-N20-seed0.json"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -23,6 +23,7 @@ from diffusion_helpers.lessons import checks
 pytest.importorskip("nbgrader", reason='grading is done with nbgrader: pip install -e ".[coursework]"')
 
 import grade  # noqa: E402
+import limits  # noqa: E402
 import student  # noqa: E402
 from nbgrader import utils  # noqa: E402
 from nbgrader.api import Gradebook  # noqa: E402
@@ -231,8 +232,8 @@ def graded(tmp_path_factory) -> tuple[Path, str]:
     os.utime(early, (0, 0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(student, "lessons", lambda: [folder / "lessons" / "halves.ipynb"])
-        patch.setattr(grade, "CELL_SECONDS", 5)
-        patch.setattr(grade, "MEMORY", 2**29)
+        patch.setattr(limits, "CELL_SECONDS", 5)
+        patch.setattr(limits, "MEMORY", 2**29)
         printed = []
         patch.setattr("builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words))))
         grade.main([str(folder / "submissions")])
@@ -288,7 +289,7 @@ def test_no_name_of_a_student_is_a_formula(graded):
     assert {"student": "'-minus", "lesson": "", "exercise": "", "reason": reason} in rows(graded[0] / "reasons.csv")
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
 def test_what_could_be_a_formula_is_escaped_and_nothing_else(text, tmp_path):
     grade.write_sheet(tmp_path / "sheet.csv", [("a", "b", "c", "d"), (text, -1.5, "1-1", "γ = 1")])
     with open(tmp_path / "sheet.csv", newline="", encoding="utf8") as file:
@@ -338,10 +339,10 @@ def test_a_notebook_has_its_time(tmp_path, monkeypatch):
     """What it did in that time counts."""
     lesson = small_lesson()
     handed = with_cells((QUARTER, "import time\n\ntime.sleep(8)\n\n\ndef quarter(x):\n    return x / 4"))()
-    monkeypatch.setattr(grade, "NOTEBOOK_SECONDS", 8)
+    monkeypatch.setattr(limits, "NOTEBOOK_SECONDS", 8)
     book = grade.mended(lesson, handed)[0]
-    done, _ = grade.LimitedExecute().preprocess(book, {"metadata": {"path": str(tmp_path)}})
-    assert list(grade.reasons(done)) == [(task, f"Stopped: {grade.LATE}") for task in ("quarter", "root")]
+    done, _ = limits.LimitedExecute().preprocess(book, {"metadata": {"path": str(tmp_path)}})
+    assert list(grade.reasons(done)) == [(task, f"Stopped: {limits.LATE}") for task in ("quarter", "root")]
 
 
 def test_a_mark_changed_by_hand_counts(graded):

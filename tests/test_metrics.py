@@ -10,7 +10,7 @@ import torch
 
 from diffusion_helpers import weights
 from diffusion_helpers.bench import metrics
-from diffusion_helpers.bench.metrics import Features
+from diffusion_helpers.bench.metrics import Features, measures
 from diffusion_helpers.unet import Classifier
 
 D = 8
@@ -228,7 +228,7 @@ def test_neighbourhoods_agree_with_their_definitions_and_do_not_depend_on_the_ch
         "coverage": inside.any(0).double().mean().item(),
     }
     for chunk in (1000, 7, 1):
-        monkeypatch.setattr(metrics, "CHUNK", chunk)
+        monkeypatch.setattr(measures, "CHUNK", chunk)
         assert metrics.neighbourhoods(a, b, k) == pytest.approx(expected)
 
 
@@ -253,7 +253,7 @@ def test_nearest_agrees_with_its_definition_and_does_not_depend_on_the_chunks(mo
     a, b = normal(20), normal(90)
     expected = (a[:, None] - b[None]).norm(dim=-1).min(1)
     for chunk in (1000, 3):
-        monkeypatch.setattr(metrics, "CHUNK", chunk)
+        monkeypatch.setattr(measures, "CHUNK", chunk)
         distances, indices = metrics.nearest(a, b)
         assert torch.allclose(distances, expected.values) and torch.equal(indices, expected.indices)
 

@@ -114,7 +114,9 @@ def set_address(url: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit('expected one address, or "" to take it out: ' + __doc__.splitlines()[0])
     try:
-        set_address(*sys.argv[1:2] or [""])
+        set_address(sys.argv[1])
     except ValueError as error:
         sys.exit(str(error))

@@ -284,7 +284,8 @@ def main() -> None:
         parser.error(str(error))
     if path is None:
         drawn = replace(run, gamma=report["recipe"]["gamma"])
-        path = Path("runs") / f"{report['recipe']['model']}-{drawn.name}.json"
+        # A card may come from anywhere, so the name on it must not lead out of the folder.
+        path = Path("runs") / Path(f"{report['recipe']['model']}-{drawn.name}.json").name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(reports.text(report))

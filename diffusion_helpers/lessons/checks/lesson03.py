@@ -61,6 +61,7 @@ time_condition = Check(
 
 NEVER = "The network was never called. Hint: net(x_t, t / T)."
 SCALE = "The network gets t itself. Hint: it wants t / T, a number between 0 and 1."
+OTHER_T = "The network gets t divided by something else than T. Hint: T = len(bars) - 1 belongs to these bars."
 SHARED = "All images of the batch share one t. Hint: draw one for each image: torch.randint(1, T + 1, (len(x0),))."
 
 
@@ -79,6 +80,8 @@ def _seen_in_loss(answer, net: Probe, x0: Tensor, bars: Tensor) -> dict[str, obj
         raise Mistake(SCALE)
     if net.t.unique().numel() == 1:
         raise Mistake(SHARED)
+    if not alike(net.t * T, (net.t * T).round(), 1e-3):
+        raise Mistake(OTHER_T)
     x, t = tensor(net.x, x0.shape, "x_t"), (net.t * T).round().long()
     noisy, bar = t > 0, bars[t].reshape(-1, 1, 1, 1)
     eps = ((x - bar.sqrt() * x0) / (1 - bar).sqrt())[noisy]
@@ -100,7 +103,7 @@ def _loss(
     target=lambda x0, x, eps: eps,
     keep=0.5,
     add=0.5,
-    scaled=True,
+    over=lambda T: T,
     error=lambda d: d.square().mean(),
 ):
     """A loss whose x_t is mixed by these powers of the shares."""
@@ -110,7 +113,7 @@ def _loss(
         t, eps = times(len(x0), T), draw(x0)
         bar = bars[t].reshape(-1, 1, 1, 1)
         x = bar**keep * x0 + (1 - bar) ** add * eps
-        return error(net(x, t / T if scaled else t) - target(x0, x, eps))
+        return error(net(x, t / over(T)) - target(x0, x, eps))
 
     return loss
 
@@ -123,7 +126,9 @@ ddpm_loss = Check(
         NEVER,
         lambda net, x0, bars: x0.mean(),
         SCALE,
-        _loss(scaled=False),
+        _loss(over=lambda T: 1),
+        OTHER_T,
+        _loss(over=lambda T: 300),
         SHARED,
         _loss(times=lambda n, T: torch.randint(1, T + 1, (1,)).expand(n)),
         SAME_FOR_ALL,

@@ -127,7 +127,7 @@ nearest_distances = Check(
     ],
     says="Each sample has its distance to the nearest training image, and a copy has 0.",
     hint="the length of the difference to each training image, then the smallest.",
-    what="the distances",
-    tolerance={"the distances": 5e-3},  # |a|² + |b|² − 2ab in float32 loses that much beside a copy
+    what="the list of distances",
+    tolerance={"the list of distances": 5e-3},  # |a|² + |b|² − 2ab in float32 loses that much beside a copy
     shapes="compare each sample with each known image: (N, 1, ...) with (1, M, ...), or torch.cdist of flat images.",
 )

@@ -89,9 +89,9 @@ def _uneven(classes: int) -> tuple[Tensor]:
 def _weighted(answer, labels: Tensor) -> dict[str, object]:
     found = answer(labels)
     if isinstance(found, Tensor) and found.shape == labels.bincount().shape:
-        return {"the weights, scaled to the sum 1,": found}
-    found = tensor(found, labels.shape, "the weights").double()
-    return {"the weights, scaled to the sum 1,": found / found.sum()}
+        return {"the list of weights, scaled to the sum 1,": found}
+    found = tensor(found, labels.shape, "the list of weights").double()
+    return {"the list of weights, scaled to the sum 1,": found / found.abs().sum()}
 
 
 even_weights = Check(

@@ -155,14 +155,7 @@ def evaluate(
     if card["data"].get("balanced"):
         test = test.balanced(fewest=True)  # what the model was to learn: the set itself has other shares
     network, seen_by = _feature_network(features or f"{source}-classifier", device)
-    most, alike = min(len(train.images), len(test.images)), ""
-    if model.classes:
-        rarest = min(int(part.labels.bincount(minlength=model.classes).min()) for part in (train, test))
-        most, alike = min(most, model.classes * rarest), " of each class"
-    if not 12 <= run.samples <= most:  # as metrics.report would say, but before the work
-        raise ValueError(
-            f"{run.samples} samples: expected 12 to {most}, since a floor needs as many real images{alike}"
-        )
+    check_samples(run.samples, model.classes, train, test)
     recipe = {"model": card.get("name", str(name)), "weights": _checksum(model)} | asdict(run)
     recipe["interval"] = list(run.interval)  # as JSON has it
     made = _cached(cache, recipe) if cache else None
@@ -199,6 +192,16 @@ def evaluate(
         "error": "one standard deviation over random halves of the samples",
         "metrics": {key: result._asdict() for key, result in found.items()},
     }
+
+
+def check_samples(samples: int, classes: int, train: data.Images, test: data.Images) -> None:
+    """Raise ValueError for a number of samples that ``metrics.report`` would not take, but before the work."""
+    most, alike = min(len(train.images), len(test.images)), ""
+    if classes:
+        rarest = min(int(part.labels.bincount(minlength=classes).min()) for part in (train, test))
+        most, alike = min(most, classes * rarest), " of each class"
+    if not 12 <= samples <= most:
+        raise ValueError(f"{samples} samples: expected 12 to {most}, since a floor needs as many real images{alike}")
 
 
 def _measure(

@@ -120,6 +120,14 @@ def test_the_time_to_quality_is_the_first_snapshot_good_enough(finished):
             assert at == (good[0] if good else None)
 
 
+def test_the_fid_of_a_snapshot_is_that_of_a_report(finished):
+    results, path, _ = finished
+    model, report = weights.load(path), results["runs"][0]["reports"]["20"]
+    how = evaluate.Run.of(weights.card(path), samples=SAMPLES, seed=3)
+    found = speedrun.quick_fid(model, how, "mnist-classifier")
+    assert found == pytest.approx(report["metrics"]["fid"]["value"], rel=1e-3)  # how many threads there are matters
+
+
 def test_the_summary_is_over_all_seeds(finished):
     results = finished[0]
     for name, found in results["summary"].items():

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -26,18 +26,19 @@ from torch.optim.swa_utils import AveragedModel
 class Step(NamedTuple):
     """What ``fit`` yields after each update.
 
-    ``step`` counts from 1 to ``steps``; ``epoch`` from 1; ``loss`` is that of this batch; ``lr`` the
-    rate it was taken with; ``model`` the averaged model so far, in eval mode, ready to use;
-    ``epoch_ends`` is true on the last step of an epoch.
+    ``step`` counts from 1 to ``steps``, None in a run of seconds; ``epoch`` from 1; ``loss`` is that of this batch;
+    ``lr`` the rate it was taken with; ``model`` the averaged model so far, in eval mode, ready to use; ``epoch_ends``
+    is true on the last step of an epoch; ``seconds`` have gone into training so far, without the body of the loop.
     """
 
     step: int
-    steps: int
+    steps: int | None
     epoch: int
     loss: float
     lr: float
     model: nn.Module
     epoch_ends: bool
+    seconds: float
 
 
 def exponential(progress: float) -> float:
@@ -69,16 +70,62 @@ def averaged(model: nn.Module, decay: float = 0.999) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
+def orthogonal(x: Tensor) -> Tensor:
+    """About the nearest orthogonal matrix to each of x (..., R, C), by five steps of Newton and Schulz.
+
+    A step takes every singular value s to 3.4445 s - 4.775 s³ + 2.0315 s⁵: those above 0.2% of the norm end at 0.68 to 1.21.
+    """
+    if x.shape[-2] > x.shape[-1]:
+        return orthogonal(x.mT).mT
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (2.0315 * square @ square - 4.775 * square) @ x
+    return x
+
+
+class Muon(torch.optim.AdamW):
+    """Muon at the rate ``lr`` for the hidden weights, AdamW (betas 0.9, 0.99) at the rate ``rest`` for all others.
+
+    Hidden are weights of 16 inputs and outputs or more: pixels and labels are fewer. Their step is ``orthogonal`` of
+    the Nesterov momentum (0.95), flattened to (out, in * k * k), times 0.2 sqrt(max(rows, columns)), as large as
+    AdamW's, so that rates compare. Sources: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; the scale:
+    Liu et al. 2025 (arXiv:2502.16982), equation 4.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float = 2e-3, rest: float = 1e-3):
+        groups = [{"params": []}, {"params": [], "lr": rest}]
+        for weight in parameters:
+            groups[weight.ndim < 2 or min(weight.shape[:2]) < 16]["params"].append(weight)
+        super().__init__(groups, lr, betas=(0.9, 0.99))
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        hidden, alike = self.param_groups[0], {}
+        for weight in (weight for weight in hidden["params"] if weight.grad is not None):
+            state, grad = self.state[weight], weight.grad
+            state.setdefault("step", torch.tensor(0.0))  # AdamW looks for it in every state that it loads
+            momentum = state.setdefault("momentum", torch.zeros_like(grad)).lerp_(grad, 0.05)
+            alike.setdefault(weight.flatten(1).shape, []).append((weight, grad.lerp(momentum, 0.95).flatten(1)))
+            weight.grad = None  # so that AdamW passes over it
+        for shape, pairs in alike.items():  # those of one shape together, which is what makes it fast
+            steps = orthogonal(torch.stack([ahead for _, ahead in pairs])) * (0.2 * hidden["lr"] * max(shape) ** 0.5)
+            for (weight, _), step in zip(pairs, steps, strict=True):
+                weight.mul_(1 - hidden["lr"] * hidden["weight_decay"]).sub_(step.reshape(weight.shape))
+        super().step()
+
+
 def fit(
     model: nn.Module,
     loss: Callable[..., Tensor],
     data: tuple[Tensor, ...],
     *,
-    epochs: int,
     batch: int,
     lr: float,
+    epochs: int | None = None,
+    seconds: float | None = None,
     decay: Callable[[float], float] = exponential,
-    optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
     ema: float = 0.999,
     clip: float = 1.0,
     seed: int = 0,
@@ -92,7 +139,9 @@ def fit(
 
     data: tensors of equal length N on the device of the model, indexed together; each batch is a
     random subset, each epoch visits every image at most once (an incomplete last batch is left out).
-    lr is multiplied by ``decay(progress)``, progress in [0, 1); gradients are clipped to norm ``clip``;
+    The run takes so many ``epochs``, or steps until so many ``seconds`` are used up, the body of the loop not counted.
+    lr is multiplied by ``decay(progress)``, progress in [0, 1) being the share of either that is done; ``optimizer``
+    is a class of torch's, or ``Muon``, whose other rates are multiplied alike; gradients are clipped to norm ``clip``;
     ``ema`` is the decay of the averaged weights; ``autocast`` is torch.bfloat16 for mixed precision.
     A batch is worked through in ``accumulate`` equal parts, one after another, which takes as much less memory.
     The update is that of the whole batch, for a loss that is a mean and draws no random numbers (parts draw others)
@@ -106,17 +155,22 @@ def fit(
     call goes on from it and gives what one uninterrupted run would have given. It must be the same run: the numbers
     above, the optimizer and its settings, the learning rates, the precision, the kind of device, and the data (shapes,
     types, checksums) are compared. What ``loss`` computes cannot be, so ``run`` names it, in words of the caller's.
+    A run of seconds goes on with those that are left; how many steps they hold is up to the machine.
 
-    Raises ValueError for data of unequal lengths or fewer images than ``batch``, for numbers that are not positive,
-    for a ``batch`` that ``accumulate`` does not divide, for another ``autocast`` (float16 would need its losses
-    scaled), for a checkpoint without ``run``, for a loss that is not finite, and for a checkpoint of another run.
+    Raises ValueError unless one of epochs and seconds is given, for data of unequal lengths or fewer images than
+    ``batch``, for numbers that are not positive, for a ``batch`` that ``accumulate`` does not divide, for another
+    ``autocast`` (float16 would need its losses scaled), for a checkpoint without ``run``, for a loss that is not
+    finite, and for a checkpoint of another run.
     """
     if isinstance(data, Tensor):
         raise ValueError(f"data is one tensor of shape {tuple(data.shape)}: expected a tuple, such as (images,)")
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError("no weight of the model requires a gradient: expected some (model.requires_grad_(True))")
     N, device = len(data[0]), data[0].device
-    for name, value in {"epochs": epochs, "batch": batch, "lr": lr, "clip": clip, "accumulate": accumulate}.items():
+    if (epochs is None) == (seconds is None):
+        raise ValueError(f"epochs = {epochs} and seconds = {seconds}: expected one of the two")
+    length = {"epochs": epochs} if seconds is None else {"seconds": seconds}
+    for name, value in (length | {"batch": batch, "lr": lr, "clip": clip, "accumulate": accumulate}).items():
         if not value > 0:
             raise ValueError(f"{name} = {value}: expected a positive number")
     if not 0 <= ema < 1:
@@ -132,7 +186,7 @@ def fit(
     if checkpoint is not None and not run:
         raise ValueError(f"run = {run!r} with a checkpoint: expected words that say what is trained on which loss")
     per_epoch = N // batch
-    steps = epochs * per_epoch
+    steps = None if epochs is None else epochs * per_epoch
 
     def training() -> Iterator[Step]:
         from tqdm.auto import tqdm
@@ -142,60 +196,64 @@ def fit(
         optim, random = optimizer(model.parameters(), lr=lr), _Random(seed, device)
         parts = {"model": model, "average": average, "optimizer": optim, "random": random}
         path = None if checkpoint is None else Path(checkpoint)
-        same, done, seconds = {}, 0, 0.0
+        rates = [group["lr"] for group in optim.param_groups]
+        same, done, spent, since = {}, 0, 0.0, time.monotonic()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written is said before the work
-            same = {"run": run, "epochs": epochs, "batch": batch, "seed": seed, "ema": ema, "clip": clip}
+            same = {"run": run, "batch": batch, "seed": seed, "ema": ema, "clip": clip} | length
             same |= {"accumulate": accumulate, "autocast": str(autocast), "device": device.type}
             same["optimizer"] = f"{type(optim).__name__} {optim.defaults}"
-            same["rates"] = [lr * decay(i / 8) for i in range(8)]
+            same["rates"] = [rate * decay(i / 8) for rate in rates for i in range(8)]
             same["data"] = [f"{tuple(part.shape)} {part.dtype} {_checksum(part)}" for part in data]
             if path.exists():
-                done, seconds = _restore(path, same, parts)
-        begun = saved = time.monotonic()
+                done, spent = _restore(path, same, parts)
+        saved = since
         half_made = False  # an error within a step leaves it so: that state is not one to go on from
 
         def save() -> None:
-            _save(path, {"run": same, "done": done, "seconds": seconds + time.monotonic() - begun}, parts)
+            _save(path, {"run": same, "done": done, "seconds": spent}, parts)
 
         # In a notebook each redraw is three messages. A front end that reads them only after the cell, as nbval does,
         # holds about 2,000 and loses the rest, the end of the cell among them: so one redraw a second.
-        progress = tqdm(total=steps, initial=done, unit="step", mininterval=1.0, disable=not bar)
+        unit = {"unit": "step", "initial": done} if seconds is None else {"unit": "s", "initial": int(spent)}
+        shown = tqdm(total=steps or seconds, mininterval=1.0, disable=not bar, **unit)
         try:
-            while done < steps:
+            while (progress := spent / seconds if steps is None else done / steps) < 1:
                 epoch, place = divmod(done, per_epoch)
                 picked = _order(N, seed, epoch)[place * batch : (place + 1) * batch].to(device)
                 with _whole():
                     half_made = True
-                    rate = lr * decay(done / steps)
-                    for group in optim.param_groups:
-                        group["lr"] = rate
+                    factor = decay(progress)
+                    for group, rate in zip(optim.param_groups, rates, strict=True):
+                        group["lr"] = rate * factor
                     model.train()
                     optim.zero_grad()
-                    shown = 0.0
+                    total = 0.0
                     for share in picked.split(batch // accumulate):
                         with random, torch.autocast(device.type, autocast, enabled=autocast is not None):
                             value = loss(*(part[share] for part in data)) / accumulate
                         value.backward()
-                        shown += value.item()
-                    if not math.isfinite(shown):
+                        total += value.item()
+                    if not math.isfinite(total):
                         raise ValueError(
-                            f"loss {shown} at step {done + 1}: expected a finite number (is lr = {lr} too high?)"
+                            f"loss {total} at step {done + 1}: expected a finite number (is lr = {lr} too high?)"
                         )
                     nn.utils.clip_grad_norm_(model.parameters(), clip)
                     optim.step()
                     average.update_parameters(model)
                     done += 1
                     half_made = False
-                progress.set_postfix(loss=f"{shown:.4f}", refresh=False)
-                progress.update()
+                    spent += time.monotonic() - since
+                shown.set_postfix(loss=f"{total:.4f}", refresh=False)
+                shown.update((int(spent) if steps is None else done) - shown.n)
                 if path is not None and time.monotonic() - saved > 60:
                     save()
                     saved = time.monotonic()
-                yield Step(done, steps, epoch + 1, shown, rate, average.module, place == per_epoch - 1)
+                yield Step(done, steps, epoch + 1, total, lr * factor, average.module, place == per_epoch - 1, spent)
+                since = time.monotonic()
         finally:
             with _whole():  # a second press of stop waits until the model is usable and the state is written
-                progress.close()
+                shown.close()
                 try:
                     if path is not None and not half_made:
                         save()

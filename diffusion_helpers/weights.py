@@ -20,6 +20,7 @@ from torch import nn
 
 from . import schedules
 from .denoise import Denoiser
+from .samplers import SAMPLERS
 from .unet import Classifier, CourseUNet, ResidualUNet
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -108,11 +109,31 @@ def card(name: str | Path) -> dict:
         return found
 
 
+def draw(card: dict) -> dict:
+    """How the model of a card is best drawn: what it names of sampler, steps, gamma and interval; {} if nothing.
+
+    ``sampler`` is a name in ``samplers.SAMPLERS``, ``steps`` 1 to 2048, ``gamma`` -100 to 100, ``interval`` two times
+    0 <= low <= high <= 1. Raises ValueError for anything else.
+    """
+    found = card.get("draw", {})
+    right = {
+        "sampler": lambda name: isinstance(name, str) and name in SAMPLERS,
+        "steps": lambda n: type(n) is int and 1 <= n <= 2048,
+        "gamma": lambda n: type(n) in (int, float) and -100 <= n <= 100,
+        "interval": lambda n: (
+            isinstance(n, list) and len(n) == 2 and all(type(t) in (int, float) for t in n) and 0 <= n[0] <= n[1] <= 1
+        ),
+    }
+    if not isinstance(found, dict) or not all(key in right and right[key](value) for key, value in found.items()):
+        raise ValueError(f"draw {found!r:.200}: expected an object of sampler, steps, gamma and interval")
+    return found
+
+
 def load(name: str | Path, device: torch.device | str = "cpu") -> nn.Module:
     """A trained model by name, or from a path, in float32, eval mode and frozen, on ``device``.
 
-    ``requires_grad_(True)`` lets it be trained further; its ``name`` is the one on the card, or that of the file. The
-    random state is left alone.
+    ``requires_grad_(True)`` lets it be trained further; its ``name`` is the one on the card, or that of the file; its
+    ``draw`` is what the function of this name reads on the card. The random state is left alone.
 
     Raises ValueError, which names the file, for a name that is not known and for any file that is not a whole model:
     truncated, without a card, with a card that this version cannot build, with weights of other names, shapes or types
@@ -122,7 +143,7 @@ def load(name: str | Path, device: torch.device | str = "cpu") -> nn.Module:
     with _open(name) as (found, model, file):
         model.to_empty(device="cpu").load_state_dict({key: file.get_tensor(key) for key in model.state_dict()})
         _check_finite(model.state_dict())  # in float32, which a weight stored in float64 may be beyond
-    model.name = str(found.get("name", Path(name).stem))
+    model.name, model.draw = str(found.get("name", Path(name).stem)), draw(found)
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
@@ -140,6 +161,7 @@ def _open(name: str | Path) -> Iterator[tuple[dict, nn.Module, safe_open]]:
         with safe_open(path, "pt") as file:
             found = _read_card(file.metadata() or {})
             model = build(found["spec"], "meta")
+            draw(found)  # refused here, where the error names the file
             expected, stored = _shapes(model.state_dict()), _stored(file)
             if stored != expected:
                 key = min(k for k in {**stored, **expected} if stored.get(k) != expected.get(k))

@@ -219,6 +219,39 @@ def test_what_cannot_be_evaluated_is_refused(folder):
             report(folder, samples=samples)
 
 
+@pytest.fixture
+def drawn(folder, tmp_path):
+    """The guided model with a card that says how it is best drawn."""
+    path = tmp_path / "drawn.safetensors"
+    draw = {"sampler": "heun", "steps": 3, "gamma": 1.5, "interval": [0.2, 0.8]}
+    card = weights.card(folder / "guided.safetensors") | {"name": "drawn", "draw": draw}
+    weights.save(weights.load(folder / "guided.safetensors"), path, card)
+    return path
+
+
+def test_a_run_is_as_the_card_says_but_for_what_is_given(drawn, folder):
+    card = weights.card(drawn)
+    assert Run.of(card) == Run(sampler="heun", steps=3, gamma=1.5, interval=(0.2, 0.8))
+    given = {"samples": 20, "steps": 2, "interval": [0.0, 0.5], "seed": 4}
+    assert Run.of(card, **given) == Run(20, "heun", 2, gamma=1.5, interval=(0.0, 0.5), seed=4)
+    assert Run.of(weights.card(folder / "guided.safetensors")) == Run()
+
+
+def test_a_report_without_a_run_is_on_the_run_of_the_card(drawn, folder, monkeypatch):
+    many = data.Images(torch.randint(0, 256, (2000, 1, 28, 28)).byte(), torch.arange(2000) % 10, "made up")
+    monkeypatch.setattr(evaluate.data, "load", lambda *_: many)
+    asked = []
+
+    def generate(model, shape, run):
+        asked.append(run)
+        return many.images, many.labels, 0.0
+
+    monkeypatch.setattr(evaluate, "generate", generate)
+    monkeypatch.setattr(evaluate, "_measure", lambda *_: {})
+    evaluate.evaluate(drawn, features=folder / "classifier.safetensors")
+    assert asked == [Run.of(weights.card(drawn))]
+
+
 CELLS = {
     "network": "ResidualUNet",
     "config": {"widths": [8, 8], "attention": [], "classes": 3, "channels": 3},
@@ -339,6 +372,20 @@ def test_a_name_on_a_card_does_not_lead_out_of_the_folder_of_reports(folder, tmp
     options = ["--samples", 20, "--steps", 2, "--features", folder / "classifier.safetensors"]
     run(monkeypatch, tmp_path / "model.safetensors", *options)
     assert [path.name for path in Path("runs").iterdir()] == ["outside-ddim2-N20-seed0.json"]
+
+
+def test_the_command_draws_as_the_card_says_unless_it_is_told_otherwise(drawn, folder, tmp_path, monkeypatch):
+    usual = [drawn, "--samples", 20, "--json", tmp_path / "a.json", "--features", folder / "classifier.safetensors"]
+    best = {"sampler": "heun", "steps": 3, "gamma": 1.5, "interval": [0.2, 0.8]}
+    for options, other in {
+        (): {},
+        ("--gamma", 3): {"gamma": 3.0},
+        ("--sampler", "ddim", "--steps", 2): {"sampler": "ddim", "steps": 2},
+        ("--interval", 0, 1): {"interval": [0.0, 1.0]},
+    }.items():
+        run(monkeypatch, *usual, *options)
+        recipe = json.loads((tmp_path / "a.json").read_text())["recipe"]
+        assert {key: recipe[key] for key in best} == best | other
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+import best_draws
 import pytest
 import torch
 
 from diffusion_helpers import data, edits, samplers, weights
-from diffusion_helpers.bench import recipes
+from diffusion_helpers.bench import evaluate, recipes, reports
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
 
@@ -33,6 +34,48 @@ def test_the_readme_quotes_the_card(name) -> None:
     measure, value = next(iter(card["held_out"].items()))
     shown = f"{value:.2%}" if measure == "accuracy" else f"{value:.4f}"
     assert shown in row and f"{card['parameters']:,}" in row
+
+
+STORED = reports.stored()
+DIFFUSION = sorted(name for name in weights.names() if "kind" in weights.card(name)["spec"])
+
+
+@pytest.mark.parametrize("name", DIFFUSION)
+def test_the_card_says_how_the_best_stored_report_was_drawn(name) -> None:
+    (best,) = (report for report in reports.best(STORED) if report["recipe"]["model"] == name)
+    recipe = best["recipe"]
+    assert evaluate.Run.of(
+        weights.card(name), samples=recipe["samples"], precision=recipe["precision"]
+    ) == evaluate.Run(
+        **{key: recipe[key] for key in recipe if key not in ("model", "weights", "interval")},
+        interval=tuple(recipe["interval"]),
+    )
+
+
+@pytest.mark.parametrize("name", DIFFUSION)
+def test_every_stored_report_is_on_the_weights_that_are_shipped(name) -> None:
+    measured = {report["recipe"]["weights"] for report in STORED if report["recipe"]["model"] == name}
+    assert measured == {evaluate._checksum(weights.load(name))}
+
+
+def body(file: bytes) -> bytes:
+    """What follows the header: the weights. The first 8 bytes are the length of the header."""
+    return file[8 + int.from_bytes(file[:8], "little") :]
+
+
+def test_a_draw_is_written_on_a_card_and_every_byte_of_the_weights_stays(tmp_path) -> None:
+    path, chosen = tmp_path / "model.safetensors", {"sampler": "ddim", "steps": 7}
+    before = (weights.SHIPPED / "mnist-ddpm.safetensors").read_bytes()
+    path.write_bytes(before)
+    best_draws.write(path, chosen)
+    assert weights.card(path) == weights.card("mnist-ddpm") | {"draw": chosen}
+    assert body(path.read_bytes()) == body(before) and len(body(before)) > 10**6
+
+
+def test_a_setting_that_a_card_cannot_say_is_refused() -> None:
+    recipe = {"model": "a", "sampler": "ddim", "steps": 7, "spacing": "karras", "gamma": None, "interval": [0.0, 1.0]}
+    with pytest.raises(ValueError, match="spacing 'karras' of a: expected 'uniform'"):
+        best_draws.draw({"recipe": recipe})
 
 
 @pytest.mark.full

@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from diffusion_helpers import train
-from diffusion_helpers.train import averaged, exponential, fit, linear
+from diffusion_helpers.train import Muon, averaged, exponential, fit, linear, orthogonal
+from diffusion_helpers.unet import CourseUNet, ResidualUNet
 
 N, BATCH, EPOCHS = 20, 6, 4  # 3 whole batches an epoch, 12 steps
 STEPS = EPOCHS * (N // BATCH)
@@ -371,6 +372,9 @@ def test_autocast_reaches_the_loss_and_leaves_the_weights_in_float32(dtype):
     "options, named",
     [
         ({"epochs": 0}, "epochs = 0"),
+        ({"epochs": None}, "epochs = None and seconds = None: expected one of the two"),
+        ({"seconds": 3}, "epochs = 4 and seconds = 3: expected one of the two"),
+        ({"epochs": None, "seconds": 0}, "seconds = 0: expected a positive number"),
         ({"batch": 0}, "batch = 0"),
         ({"batch": -4}, "batch = -4"),
         ({"lr": 0.0}, "lr = 0.0"),
@@ -434,6 +438,7 @@ def half(progress):
         ({"decay": half}, "'rates'"),
         ({"decay": lambda progress: 0.1 ** (2 * progress)}, "'rates'"),
         ({"optimizer": torch.optim.AdamW}, "AdamW {'lr'"),
+        ({"optimizer": Muon}, "Muon {'lr'"),
         ({"optimizer": partial(torch.optim.Adam, betas=(0.5, 0.9))}, r"'betas': \(0.5, 0.9\)"),
         ({"autocast": torch.bfloat16}, "'autocast': 'torch.bfloat16'"),
         ({"data": tuple(part[:10] for part in DATA)}, r"\(10, 3\) torch.float32"),
@@ -493,3 +498,197 @@ def test_the_bar_is_drawn_at_most_once_a_second(capsys):
     seconds = time.monotonic() - begun
     drawn = capsys.readouterr().err.count("step")
     assert 2 <= drawn <= seconds + 2  # the first, one a second, the last
+
+
+# ---- a run of seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of which each reading is a second later than the one before, and that can be moved on."""
+
+    class Clock:
+        now = 0
+
+        def __call__(self):
+            self.now += 1
+            return self.now
+
+    monkeypatch.setattr(train.time, "monotonic", Clock())
+    return train.time.monotonic
+
+
+TIMED = {"epochs": None, "seconds": 10}
+
+
+def test_a_run_of_seconds_ends_with_the_step_that_uses_them_up(clock):
+    steps = list(steps_of(fresh(), **TIMED))
+    assert [step.steps for step in steps] == [None] * len(steps)
+    assert [step.step for step in steps] == list(range(1, len(steps) + 1))
+    before, last = [0.0, *(step.seconds for step in steps)][-2:]
+    assert before < 10 <= last
+
+
+def test_the_rate_of_a_run_of_seconds_follows_their_share(clock):
+    steps = list(steps_of(fresh(), lr=0.5, decay=lambda progress: 1 - progress, **TIMED))
+    used = [0.0, *(step.seconds for step in steps)]
+    assert [step.lr for step in steps] == pytest.approx([0.5 * (1 - seconds / 10) for seconds in used[:-1]])
+
+
+def test_the_body_of_the_loop_is_not_counted(clock):
+    quick = [step.seconds for step in steps_of(fresh(), **TIMED)]
+    slow = []
+    for step in steps_of(fresh(), **TIMED):
+        slow.append(step.seconds)
+        clock.now += 1000
+    assert slow == quick
+
+
+def test_a_run_of_seconds_goes_on_with_those_that_are_left(clock, tmp_path):
+    first = steps_of(fresh(), checkpoint=tmp_path / "run", **TIMED)
+    begun = [next(first).seconds for _ in range(4)]
+    clock.now += 1000
+    first.close()
+    rest = list(steps_of(network(), checkpoint=tmp_path / "run", **TIMED))
+    assert rest[0].step == 5 and begun[-1] < rest[0].seconds
+    assert rest[-2].seconds < 10 <= rest[-1].seconds < 1000
+    assert list(steps_of(network(), checkpoint=tmp_path / "run", **TIMED)) == []
+    with pytest.raises(ValueError, match="'seconds': 10.*'seconds': 11"):
+        next(steps_of(fresh(), checkpoint=tmp_path / "run", epochs=None, seconds=11))
+
+
+# ---- Muon
+
+
+def test_orthogonal_keeps_the_directions_and_brings_every_singular_value_near_one():
+    left, _ = torch.linalg.qr(torch.randn(2, 24, 24, dtype=torch.float64))
+    right, _ = torch.linalg.qr(torch.randn(2, 40, 40, dtype=torch.float64))
+    values = torch.logspace(0, -2, 24, dtype=torch.float64)
+    matrices = left * values @ right[:, :24]
+    within = left.mT @ orthogonal(matrices) @ right[:, :24].mT  # diagonal, if the directions are the same
+    sizes = within.diagonal(dim1=1, dim2=2)
+    assert (within - torch.diag_embed(sizes)).abs().max() < 1e-9
+    assert sizes.min() >= 0.68 and sizes.max() <= 1.21
+
+
+def test_orthogonal_of_a_batch_a_transpose_and_a_multiple_is_the_same():
+    matrices = torch.randn(3, 20, 50, dtype=torch.float64)
+    whole = orthogonal(matrices)
+    assert torch.allclose(whole, torch.stack([orthogonal(matrix) for matrix in matrices]))
+    assert torch.allclose(whole.mT, orthogonal(matrices.mT))
+    assert torch.allclose(whole, orthogonal(1000 * matrices), atol=1e-6)
+    assert orthogonal(torch.zeros(2, 20, 50)).abs().max() == 0
+
+
+def updated(weights, gradients, **options):
+    """Copies of the weights after one step of Muon for each of the lists of gradients."""
+    weights = [nn.Parameter(weight.clone()) for weight in weights]
+    optimizer = Muon(weights, **options)
+    for step in gradients:
+        for weight, gradient in zip(weights, step, strict=True):
+            weight.grad = gradient.clone()
+        optimizer.step()
+    return [weight.detach() for weight in weights]
+
+
+def test_the_first_step_of_a_hidden_weight_is_as_large_as_adamw_s():
+    """AdamW's first step is lr times a sign; 0.2 is the root mean square of its later ones."""
+    weight = torch.zeros(32, 16, 3, 3)
+    (after,) = updated([weight], [[torch.randn_like(weight)]], lr=0.01)
+    step = after.flatten(1)
+    values = torch.linalg.svdvals(step / (0.01 * 0.2 * 144**0.5))
+    assert values.min() >= 0.68 and values.max() <= 1.21
+    assert 0.01 * 0.2 * 0.68 <= step.square().mean().sqrt() <= 0.01 * 0.2 * 1.21
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_a_convolution_is_its_flattened_matrix(order):
+    weight, gradients = torch.randn(32, 16, 3, 3), torch.randn(3, 32, 16, 3, 3)
+    (convolution,) = updated([weight.to(memory_format=order)], [[g.to(memory_format=order)] for g in gradients])
+    (matrix,) = updated([weight.flatten(1)], [[gradient.flatten(1)] for gradient in gradients])
+    assert torch.allclose(convolution.flatten(1), matrix, atol=1e-6)
+
+
+def test_weights_of_one_shape_do_not_mix():
+    weights, gradients = torch.randn(4, 20, 30), torch.randn(3, 4, 20, 30)
+    together = updated(list(weights), [list(step) for step in gradients])
+    alone = [updated([weights[i]], [[step[i]] for step in gradients])[0] for i in range(4)]
+    assert torch.allclose(torch.stack(together), torch.stack(alone), atol=1e-6)
+
+
+def test_what_is_not_hidden_goes_by_adamw_at_its_own_rate():
+    shapes = [(30,), (4, 32, 3, 3), (32, 1), (1,)]
+    weights, gradients = [torch.randn(s) for s in shapes], [[torch.randn(s) for s in shapes] for _ in range(4)]
+    expected = [nn.Parameter(weight.clone()) for weight in weights]
+    adamw = torch.optim.AdamW(expected, lr=3e-3, betas=(0.9, 0.99))
+    for step in gradients:
+        for weight, gradient in zip(expected, step, strict=True):
+            weight.grad = gradient.clone()
+        adamw.step()
+    found = updated(weights, gradients, lr=0.1, rest=3e-3)
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("net", "others"),
+    [
+        (ResidualUNet((32, 64), classes=10), {"embed_y.weight", "stem.1.weight", "last.2.weight"}),
+        (ResidualUNet((48, 64), classes=3, channels=3), {"embed_y.weight", "stem.1.weight", "last.2.weight"}),
+        (
+            CourseUNet(16, time=True, classes=10),
+            {"first.0.0.weight", "last.1.weight", *(f"{name}.0.weight" for name in ("t1", "t2", "c1", "c2"))},
+        ),
+    ],
+    ids=["digits", "cells", "course"],
+)
+def test_pixels_times_labels_norms_and_biases_are_not_hidden(net, others):
+    hidden, rest = ({id(weight) for weight in group["params"]} for group in Muon(net.parameters()).param_groups)
+    names = {id(weight): name for name, weight in net.named_parameters()}
+    assert hidden | rest == set(names) and not hidden & rest
+    assert {names[i] for i in rest if dict(net.named_parameters())[names[i]].ndim > 1} == others
+
+
+def wide():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 24), nn.BatchNorm1d(24), nn.GELU(), nn.Linear(24, 24), nn.Linear(24, 1))
+
+
+@pytest.mark.parametrize("stop", [1, 5, STEPS])
+def test_a_run_with_muon_resumes_exactly(stop, tmp_path):
+    net = wide()
+    losses = [step.loss for step in steps_of(net, optimizer=Muon)]
+    first = steps_of(wide(), optimizer=Muon, checkpoint=tmp_path / "run")
+    begun = [next(first).loss for _ in range(stop)]
+    first.close()
+    other = wide()
+    assert begun + [step.loss for step in steps_of(other, optimizer=Muon, checkpoint=tmp_path / "run")] == losses
+    assert equal(other.state_dict(), net.state_dict())
+
+
+def test_both_rates_of_muon_fall_together():
+    seen = []
+
+    class Watched(Muon):
+        def step(self, closure=None):
+            seen.append([group["lr"] for group in self.param_groups])
+            super().step()
+
+    lrs = [step.lr for step in steps_of(wide(), lr=0.02, optimizer=partial(Watched, rest=0.005))]
+    assert seen == [[lr, pytest.approx(lr / 4)] for lr in lrs] and lrs[-1] < lrs[0] / 5
+
+
+def test_another_rate_of_the_rest_is_another_run(tmp_path):
+    next(steps_of(wide(), optimizer=Muon, checkpoint=tmp_path / "run"))
+    with pytest.raises(ValueError, match="another run with {'rates'"):
+        next(steps_of(wide(), optimizer=partial(Muon, rest=5e-3), checkpoint=tmp_path / "run"))
+
+
+def test_a_step_goes_down_as_far_as_any_of_its_spectral_norm():
+    """To first order the loss falls by <gradient, step>, at most the sum of the gradient's singular values times that
+    norm: what a step along the gradient itself misses unless they are all equal."""
+    gradient = torch.randn(40, 20) * torch.logspace(0, -2, 20)
+    (after,) = updated([torch.zeros(40, 20)], [[gradient]], lr=1.0)
+    most = torch.linalg.matrix_norm(gradient, "nuc") * torch.linalg.matrix_norm(after, 2)
+    assert -(gradient * after).sum() >= 0.68 / 1.21 * most
+    along = torch.linalg.matrix_norm(gradient).square() / torch.linalg.matrix_norm(gradient, 2)
+    assert -(gradient * after).sum() / torch.linalg.matrix_norm(after, 2) > along

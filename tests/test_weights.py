@@ -317,3 +317,46 @@ def test_every_shipped_model_loads_and_says_where_it_comes_from(name):
     assert re.fullmatch("[0-9a-f]{64}", found["data"]["sha256"]) and found["images_seen"] > 0
     assert found["parameters"] == sum(p.numel() for p in model.parameters())
     assert all(bool(v.isfinite().all()) for v in model.state_dict().values())  # nothing beyond float16
+
+
+def with_draw(path, draw):
+    save(trained(SPECS["ddpm"]), path, {"spec": SPECS["ddpm"]} | ({} if draw is None else {"draw": draw}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [None, {}, {"gamma": 1.5}, {"sampler": "heun", "steps": 11, "gamma": -2, "interval": [0, 0.7]}],
+)
+def test_a_model_knows_how_its_card_says_that_it_is_best_drawn(draw, tmp_path):
+    path = with_draw(tmp_path / "model.safetensors", draw)
+    assert load(path).draw == weights.draw(card(path)) == (draw or {})
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        [],
+        "heun",
+        {"solver": "heun"},
+        {"sampler": "euler"},
+        {"sampler": ["heun"]},
+        {"steps": 0},
+        {"steps": 10**9},
+        {"steps": 2.0},
+        {"steps": True},
+        {"gamma": "2"},
+        {"gamma": math.nan},
+        {"gamma": math.inf},
+        {"interval": 0.5},
+        {"interval": [0.7, 0.2]},
+        {"interval": [0, 1, 1]},
+        {"interval": [0, math.nan]},
+        {"interval": ["0", "1"]},
+    ],
+)
+def test_a_draw_that_no_sampler_could_follow_is_refused(draw, tmp_path):
+    path = with_draw(tmp_path / "model.safetensors", draw)
+    for read in (card, load):
+        with pytest.raises(ValueError, match=f"{re.escape(str(path))}: draw .*expected an object of sampler, steps"):
+            read(path)

@@ -2,9 +2,10 @@
 
     python -m diffusion_helpers.bench.evaluate mnist-guided-residual --samples 2000 --sampler ddim --steps 20 --gamma 1.3
 
-prints a table and writes it as JSON, to ``--json`` or a file in ``runs``. Samples are made 250 at a time, their labels
-balanced, and measured as 8-bit images, so that ``--cache FILE`` gives the very same numbers again. What the
-measures, floors and error bars are: see ``metrics``.
+prints a table and writes it as JSON, to ``--json`` or a file in ``runs``. What is not given is as the card of the
+model says that it is best drawn. Samples are made 250 at a time, their labels balanced, and measured as 8-bit images,
+so that ``--cache FILE`` gives the very same numbers again. What the measures, floors and error bars are:
+see ``metrics``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ BATCH = 250
 
 @dataclass(frozen=True)
 class Run:
-    """How a set of samples is drawn.
+    """How a set of samples is drawn. ``Run.of(card)`` is how a model is best drawn.
 
     ``sampler`` is a name in ``samplers.SAMPLERS``, ``spacing`` that of ``Schedule.grid``; ``gamma`` the guidance of a model
     with classes (1: the labels as they are), at the times t in ``interval``; ``precision`` "float32" or "bfloat16".
@@ -58,6 +59,12 @@ class Run:
             raise ValueError(f"precision {self.precision!r}: expected 'float32' or 'bfloat16'")
         if self.samples < 1:
             raise ValueError(f"{self.samples} samples: expected at least 1")
+
+    @classmethod
+    def of(cls, card: dict, **given: object) -> Run:
+        """As the card of a model says that it is best drawn, but for what is given."""
+        chosen = weights.draw(card) | given
+        return cls(**chosen | {"interval": tuple(chosen.get("interval", cls.interval))})
 
     @property
     def name(self) -> str:
@@ -120,8 +127,12 @@ def _labels(model: Denoiser, n: int) -> Tensor | None:
     return torch.arange(n) % model.classes if model.classes else None
 
 
-def evaluate(name: str | Path, run: Run, features: str | Path | None = None, cache: Path | None = None) -> dict:
+def evaluate(
+    name: str | Path, run: Run | None = None, features: str | Path | None = None, cache: Path | None = None
+) -> dict:
     """The report on a shipped model, or on the model in a file, as a dictionary that JSON can hold.
+
+    ``run`` is by default as its card says that it is best drawn.
 
     ``features`` is a classifier by name or file; if not given, the shipped classifier of the data the model was
     trained on. Where a model learnt uneven classes as if they were even (see ``recipes``), the reference is as many
@@ -132,6 +143,7 @@ def evaluate(name: str | Path, run: Run, features: str | Path | None = None, cac
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     card, model = weights.card(name), weights.load(name, device)
+    run = run or Run.of(card)
     if not isinstance(model, Denoiser):
         raise ValueError(f"{name} is a {type(model).__name__}: expected a diffusion model")
     if model.classes and run.gamma is None:
@@ -143,14 +155,7 @@ def evaluate(name: str | Path, run: Run, features: str | Path | None = None, cac
     if card["data"].get("balanced"):
         test = test.balanced(fewest=True)  # what the model was to learn: the set itself has other shares
     network, seen_by = _feature_network(features or f"{source}-classifier", device)
-    most, alike = min(len(train.images), len(test.images)), ""
-    if model.classes:
-        rarest = min(int(part.labels.bincount(minlength=model.classes).min()) for part in (train, test))
-        most, alike = min(most, model.classes * rarest), " of each class"
-    if not 12 <= run.samples <= most:  # as metrics.report would say, but before the work
-        raise ValueError(
-            f"{run.samples} samples: expected 12 to {most}, since a floor needs as many real images{alike}"
-        )
+    check_samples(run.samples, model.classes, train, test)
     recipe = {"model": card.get("name", str(name)), "weights": _checksum(model)} | asdict(run)
     recipe["interval"] = list(run.interval)  # as JSON has it
     made = _cached(cache, recipe) if cache else None
@@ -187,6 +192,16 @@ def evaluate(name: str | Path, run: Run, features: str | Path | None = None, cac
         "error": "one standard deviation over random halves of the samples",
         "metrics": {key: result._asdict() for key, result in found.items()},
     }
+
+
+def check_samples(samples: int, classes: int, train: data.Images, test: data.Images) -> None:
+    """Raise ValueError for a number of samples that ``metrics.report`` would not take, but before the work."""
+    most, alike = min(len(train.images), len(test.images)), ""
+    if classes:
+        rarest = min(int(part.labels.bincount(minlength=classes).min()) for part in (train, test))
+        most, alike = min(most, classes * rarest), " of each class"
+    if not 12 <= samples <= most:
+        raise ValueError(f"{samples} samples: expected 12 to {most}, since a floor needs as many real images{alike}")
 
 
 def _measure(
@@ -251,18 +266,15 @@ def main() -> None:
     )
     parser.add_argument("name", help="a shipped model, or a .safetensors file")
     parser.add_argument("--samples", type=int, default=Run.samples)
-    parser.add_argument("--sampler", choices=samplers.SAMPLERS, default=Run.sampler)
-    parser.add_argument("--steps", type=int, default=Run.steps)
+    best = {"default": argparse.SUPPRESS}  # what is not given is as the card of the model says, or as in Run
+    parser.add_argument("--sampler", choices=samplers.SAMPLERS, help="default: the card's", **best)
+    parser.add_argument("--steps", type=int, help="default: the card's", **best)
     parser.add_argument("--spacing", default=Run.spacing, help="uniform, log_snr or karras (default: %(default)s)")
-    parser.add_argument("--gamma", type=float, help="guidance, 1 + w (default: 1, the labels as they are)")
     parser.add_argument(
-        "--interval",
-        type=float,
-        nargs=2,
-        default=Run.interval,
-        metavar=("LOW", "HIGH"),
-        help="the times t of the guidance (default: 0 1, all)",
+        "--gamma", type=float, help="guidance, 1 + w; 1: the labels as they are (default: the card's)", **best
     )
+    times = "the times t of the guidance (default: the card's)"
+    parser.add_argument("--interval", type=float, nargs=2, metavar=("LOW", "HIGH"), help=times, **best)
     parser.add_argument("--seed", type=int, default=Run.seed)
     parser.add_argument(
         "--bfloat16",
@@ -278,7 +290,7 @@ def main() -> None:
     chosen = vars(parser.parse_args())
     name, features, cache, path = (chosen.pop(key) for key in ("name", "features", "cache", "json"))
     try:
-        run = Run(**chosen | {"interval": tuple(chosen["interval"])})
+        run = Run.of(weights.card(name), **chosen)
         report = evaluate(name, run, features, cache)
     except ValueError as error:
         parser.error(str(error))

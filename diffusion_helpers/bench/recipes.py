@@ -251,18 +251,39 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+def whole(name: str) -> data.Images:
+    """All training images of a set. Raises ValueError where this machine has only some of them."""
+    training, size = data.load(name, "train"), data.SOURCES[name].sizes["train"]
+    if len(training.images) < size:
+        raise ValueError(
+            f"{len(training.images):,} training images of {name}: expected {size:,} (see DIFFUSION_DATA in README.md)"
+        )
+    return training
+
+
+def provenance(model: nn.Module, name: str, training: data.Images, device: torch.device) -> dict:
+    """What every card says of its data, its machine and its size."""
+    return {
+        "data": {
+            "name": name,
+            "split": "train",
+            "source": training.source,
+            "N": len(training.images),
+            "sha256": training.checksum,
+        },
+        "hardware": hardware(device),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
 def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict:
     """Train the model of a recipe, resuming if there is a checkpoint in ``folder``; write it to ``to``; its card."""
     recipe = RECIPES[name]
     if to.suffix != ".safetensors":
         raise ValueError(f"{to}: expected a path that ends in .safetensors")
-    training, test = (data.load(recipe.data_set, split) for split in ("train", "test"))
-    whole = data.SOURCES[recipe.data_set].sizes["train"]
-    if len(training.images) < whole:  # a shipped model would give way to a worse one
-        raise ValueError(
-            f"{len(training.images):,} training images of {recipe.data_set}: expected {whole:,} "
-            "(see DIFFUSION_DATA in README.md)"
-        )
+    training = whole(recipe.data_set)  # from fewer, a shipped model would give way to a worse one
+    test = data.load(recipe.data_set, "test")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     model = weights.build(recipe.spec).to(device, memory_format=torch.channels_last)
@@ -286,20 +307,11 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
         "lr": recipe.fit["lr"],
         "seed": 0,
         "precision": str(autocast or torch.float32).removeprefix("torch."),
-        "data": {
-            "name": recipe.data_set,
-            "split": "train",
-            "source": training.source,
-            "N": len(training.images),
-            "sha256": training.checksum,
-            "balanced": recipe.balanced,
-        },
         "images_seen": recipe.fit["epochs"] * (len(images) // recipe.fit["batch"]) * recipe.fit["batch"],
         "seconds": round(seconds),
-        "hardware": hardware(device),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
-        "parameters": sum(p.numel() for p in model.parameters()),
     }
+    card |= provenance(model, recipe.data_set, training, device)
+    card["data"]["balanced"] = recipe.balanced
     weights.save(model, to, card)
     card["held_out"] = recipe.held_out(weights.load(to, device), test.to(device))
     weights.save(model, to, card)

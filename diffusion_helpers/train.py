@@ -334,6 +334,6 @@ def _restore(path: Path, same: dict, parts: dict) -> tuple[int, float]:
     try:
         for name, part in parts.items():
             part.load_state_dict(found[name])
-    except (RuntimeError, ValueError) as error:
+        return found["done"], found["seconds"]
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: checkpoint of another network ({error})") from None
-    return found["done"], found["seconds"]

@@ -211,9 +211,10 @@ def test_what_cannot_be_evaluated_is_refused(folder):
         report(folder, features="guided")
     with pytest.raises(ValueError, match="no such file"):
         report(folder, "missing")
-    weights.save(weights.build(PLAIN), folder / "bare.safetensors", {"spec": PLAIN})
-    with pytest.raises(ValueError, match="does not name its data"):
-        report(folder, "bare")
+    for learnt_from in ({}, {"data": "mnist"}, {"data": {"name": "bikes"}}, {"data": {"name": ["mnist"]}}):
+        weights.save(weights.build(PLAIN), folder / "bare.safetensors", {"spec": PLAIN} | learnt_from)
+        with pytest.raises(ValueError, match="does not name its data"):
+            report(folder, "bare")
     for samples in (11, 41):
         with pytest.raises(ValueError, match=f"{samples} samples: expected 12 to 40"):
             report(folder, samples=samples)

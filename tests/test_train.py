@@ -474,6 +474,15 @@ def test_a_checkpoint_of_another_network_is_refused(checkpoint):
         next(steps_of(net, checkpoint=checkpoint))
 
 
+@pytest.mark.parametrize("part", ["model", "average", "optimizer", "random", "done", "seconds"])
+def test_a_checkpoint_without_a_part_is_refused(part, checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    del content[part]
+    torch.save(content, checkpoint)
+    with pytest.raises(ValueError, match=re.escape(str(checkpoint))):
+        next(steps_of(fresh(), checkpoint=checkpoint))
+
+
 def test_a_checkpoint_runs_no_code(tmp_path):
     class Shell:
         def __reduce__(self):

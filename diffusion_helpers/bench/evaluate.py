@@ -148,11 +148,12 @@ def evaluate(
         raise ValueError(f"{name} is a {type(model).__name__}: expected a diffusion model")
     if model.classes and run.gamma is None:
         run = replace(run, gamma=1.0)  # the labels as they are
-    source = card.get("data", {}).get("name")
-    if source is None:
+    learnt_from = card.get("data")
+    if not isinstance(learnt_from, dict) or learnt_from.get("name") not in list(data.SOURCES):
         raise ValueError(f"the card of {name} does not name its data: expected a card such as recipes.run writes")
+    source = learnt_from["name"]
     train, test = data.load(source, "train"), data.load(source, "test")
-    if card["data"].get("balanced"):
+    if learnt_from.get("balanced"):
         test = test.balanced(fewest=True)  # what the model was to learn: the set itself has other shares
     network, seen_by = _feature_network(features or f"{source}-classifier", device)
     check_samples(run.samples, model.classes, train, test)

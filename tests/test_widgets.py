@@ -79,23 +79,6 @@ def test_the_guidance_frame_depends_on_digit_guidance_and_seed() -> None:
     assert all(not np.array_equal(frames[0], other) for other in frames[1:])
 
 
-def test_the_guidance_frame_uses_sampler_and_interval_of_the_card() -> None:
-    model, drawn = small_model(), {}
-    cards = {
-        "nothing": {},
-        "ddim": {"sampler": "ddim", "steps": 50, "gamma": 7.0, "interval": [0, 1]},  # for two of them there are sliders
-        "heun": {"sampler": "heun"},
-        "fresh noise": {"sampler": "ddpm"},
-        "interval": {"interval": [0.0, 0.3]},
-    }
-    for name, card in cards.items():
-        model.draw = card
-        drawn[name] = picture(widgets.guidance_frame(model, 3, 2.0, 0, steps=4, count=8))
-    same = {name for name in cards if np.array_equal(drawn[name], drawn["nothing"])}
-    assert same == {"nothing", "ddim", "fresh noise"}
-    assert not np.array_equal(drawn["heun"], drawn["interval"])
-
-
 def test_the_sampler_frame_counts_evaluations_and_eta_matters_to_ddim_alone() -> None:
     model = small_model()
     titles = [widgets.sampler_frame(model, name, 5, 0.5).axes[0].get_title() for name in widgets.SOLVERS]

@@ -1,6 +1,6 @@
 """The report on a model: samples, every measure of them, and what they cost.
 
-    python -m diffusion_helpers.bench.evaluate mnist-guided-residual --samples 2000 --sampler ddim --steps 20 --gamma 1.3
+    python -m diffusion_helpers.bench.evaluate mnist-guided-residual --samples 2000 --sampler ddim --steps 20 --gamma 1.25
 
 prints a table and writes it as JSON, to ``--json`` or a file in ``runs``. What is not given is as the card of the
 model says that it is best drawn. Samples are made 250 at a time, their labels balanced, and measured as 8-bit images,

@@ -229,19 +229,11 @@ def scrubber(
 
 
 def guidance_frame(model: Denoiser, digit: int, gamma: float, seed: int, steps: int = 20, count: int = 16) -> Figure:
-    """``count`` fresh samples of one digit, ``steps`` guided steps from the noise of ``seed``.
-
-    Sampler and interval of the guidance are those that the card of the model names under ``draw``, or DDIM and all
-    times; DDIM too for a sampler that adds fresh noise, since that is best with more steps than there are here.
-    """
+    """``count`` fresh samples of one digit, ``steps`` guided DDIM steps from the noise of ``seed``."""
     device = next(model.parameters()).device
     noise = torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(seed)).to(device)
     y = torch.full((count,), digit, device=device)
-    best = getattr(model, "draw", {})
-    step, stochastic = samplers.SAMPLERS[best.get("sampler", "ddim")]
-    interval = best.get("interval", (0, 1))
-    denoise = edits.during(edits.classifier_free(model, y, gamma=gamma), edits.given(model, y), *interval)
-    *_, last = samplers.sample(denoise, noise, model.schedule.grid(steps), samplers.ddim if stochastic else step)
+    *_, last = samplers.sample(edits.classifier_free(model, y, gamma=gamma), noise, model.schedule.grid(steps))
     title = f"digit {digit}, γ = {gamma:.1f}, w = {gamma - 1:.1f}, noise {seed}, {steps} steps"
     return plots.grid(last.x, columns=8, title=title)
 

@@ -2,7 +2,8 @@
 
 import torch
 
-from diffusion_helpers.denoise import Denoised, label_weights
+from diffusion_helpers.denoise import Denoised
+from diffusion_helpers.lessons import toy
 
 
 def gaussian(mu, s):
@@ -15,29 +16,8 @@ def gaussian(mu, s):
     return denoise
 
 
-class Mixture:
-    """The exact denoiser of sum_k weights[k] N(means[k], stds[k]² I) over points x (B, 1, 1, 2).
-
-    ``y`` gives other weights to each point, so that component k is class k and the null label is all of them.
-    """
-
-    def __init__(self, weights, means, stds):
-        self.weights, self.means, self.stds = map(torch.tensor, (weights, means, stds))
-        self.classes = len(weights)
-
-    def __call__(self, x, level, y=None):
-        K = self.classes
-        prior = self.weights.expand(len(x), K).to(x)  # (B, K)
-        if y is not None:
-            y = label_weights(y, K).to(x)
-            prior = torch.where(y.sum(1, keepdim=True) > 0, y / y.sum(1, keepdim=True), prior)
-        m, s = self.means.to(x).view(K, 1, 1, 2), self.stds.to(x).view(K, 1, 1, 1)
-        _, alpha, sigma = level.like(x[:, None])
-        variance = alpha**2 * s**2 + sigma**2  # of x in component k
-        off = x[:, None] - alpha * m  # (B, K, 1, 1, 2)
-        log = prior.log()[..., None, None, None] - variance.log() - off.square().sum(-1, keepdim=True) / (2 * variance)
-        x0 = (log.softmax(1) * (m + alpha * s**2 / variance * off)).sum(1)
-        return Denoised(x, x0, level)
+class Mixture(toy.Mixture):
+    """The lessons' mixture of lumps in the plane, with statistics of points by lump."""
 
     def statistics(self, points):
         """Of points (N, 1, 1, 2): how many lie nearest to each mean (K,), their means (K, 2) and stds (K,)."""

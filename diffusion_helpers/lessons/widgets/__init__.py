@@ -22,3 +22,4 @@ from .explorers import (
     scrub_frame,
     scrubber,
 )
+from .toy import toy_explorer, toy_frame

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -74,84 +72,104 @@ denoising_loss = Check(
 )
 
 
-def _decibel(estimate: Tensor, x: Tensor) -> float:
-    return -10 * (estimate - x).square().mean().log10().item()
+def _line(
+    variance=lambda images: images.var(0, unbiased=False),
+    factor=lambda v, sigma: v / (v + sigma**2),
+    rest=lambda a, m: (1 - a) * m,
+    mean=lambda images: images.mean(0),
+):
+    """The best line of each pixel, right but for what is given."""
+
+    def answer(images, sigma):
+        a = factor(variance(images), sigma)
+        return a, rest(a, mean(images))
+
+    return answer
 
 
-def _pairs() -> list[tuple[Tensor, Tensor]]:
-    """Estimates with errors of unlike size in each image, and their images."""
-    images = [0.9 * torch.rand(n, 1, 5, 5) for n in (2, 3, 4)]
-    return [(x + torch.rand(len(x), 1, 1, 1) * torch.randn_like(x), x) for x in images]
-
-
-psnr = Check(
-    about="Check ``function(estimate, x)``: the peak signal-to-noise ratio in dB, for a peak of 1.",
-    right=_decibel,
-    cases=_pairs,
+best_line = Check(
+    about="Check ``function(images, sigma)``: per pixel the a and b of the best a * z + b, with z = x + sigma * eps.",
+    right=_line(),
+    cases=lambda: [(torch.rand(n, 1, 2, 3).square(), between(0.2, 0.6)) for n in (400, 600, 900)],
     mistakes=[
-        "The sign is turned. Hint: a smaller error must give more decibels.",
-        lambda estimate, x: -_decibel(estimate, x),
-        "The factor is 5, or a root was taken. Hint: the factor is 10, of the logarithm of the mean square itself.",
-        lambda estimate, x: _decibel(estimate, x) / 2,
-        "The factor is 20. Hint: 20 goes with an amplitude; for a mean square it is 10.",
-        lambda estimate, x: 2 * _decibel(estimate, x),
-        "This is the natural logarithm. Hint: decibels use log10.",
-        lambda estimate, x: math.log(10) * _decibel(estimate, x),
-        "The factor 10 is missing. Hint: a decibel is a tenth.",
-        lambda estimate, x: _decibel(estimate, x) / 10,
-        "The peak is 255 here. Hint: these images run from 0 to 1, so the peak is 1.",
-        lambda estimate, x: _decibel(estimate, x) + 20 * math.log10(255),
-        "The peak is taken from the images. Hint: the highest value that they could have is 1.",
-        lambda estimate, x: _decibel(estimate, x) + 20 * x.max().log10().item(),
-        "The images are averaged after the logarithm. Hint: one mean over everything, then the logarithm.",
-        lambda estimate, x: sum(map(_decibel, estimate, x)) / len(x),
+        "σ is added to a variance. Hint: the noise has the variance σ².",
+        _line(factor=lambda v, sigma: v / (v + sigma)),
+        "The two shares are swapped: where pixels vary much, a must be near 1. Hint: a is the share of the signal.",
+        _line(factor=lambda v, sigma: sigma**2 / (v + sigma**2)),
+        "This is a ratio of standard deviations. Hint: the error is a sum of variances.",
+        _line(factor=lambda v, sigma: v.sqrt() / (v.sqrt() + sigma)),
+        "This is the signal-to-noise ratio, which can be above 1. Hint: set the derivative of (1−a)² v + a² σ² to 0.",
+        _line(factor=lambda v, sigma: v / sigma**2),
+        "a is not the best factor, but 1: nothing is taken away. Hint: a smaller a keeps less noise.",
+        _line(factor=lambda v, sigma: torch.ones_like(v)),
+        "b is the mean itself. Hint: a z brings a m already; the error is 0 on average for b = (1 − a) m.",
+        _line(rest=lambda a, m: m),
+        "b is missing: the answer is drawn to black. Hint: the error must be 0 on average.",
+        _line(rest=lambda a, m: torch.zeros_like(m)),
+        "b is a m. Hint: a m + b must be m.",
+        _line(rest=lambda a, m: a * m),
+        "There is one a for all pixels. Hint: take mean and variance over the images only, dim 0.",
+        _line(variance=lambda images: images.var(unbiased=False).expand(images.shape[1:])),
+        "The spread is measured around 0, not around the mean. Hint: v is a variance, E[x²] − m².",
+        _line(variance=lambda images: images.square().mean(0)),
     ],
-    says="PSNR = −10·log10(mse): 20 dB is an error of a tenth of the range.",
-    hint="one mean square over all images and pixels, then its logarithm to base 10.",
-    what="the PSNR",
+    says="a = v / (v + σ²), the share of the signal, and b = (1 − a) m, in each pixel.",
+    hint="for each pixel, (1 − a)² v + a² σ² must be least, and a m + b = m.",
+    what=("a", "b"),
+    tolerance={"a": 2e-3, "b": 2e-3},  # of hundreds of images; so a variance divided by N − 1 passes too
 )
 
-TWO = "A network that copies its input has a gain that is not 0. Hint: use one z for both PSNRs."
-GAIN = "the gain, divided by the right one,"
+
+def _exact(
+    log=lambda z, images, sigma: -torch.cdist(z.flatten(1), images.flatten(1)).square() / (2 * sigma**2),
+    share=lambda log: log.softmax(1),
+):
+    def answer(z, images, sigma):
+        return (share(log(z, images, sigma)) @ images.flatten(1)).reshape(z.shape)
+
+    return answer
 
 
-def _seen_in_gain(answer, net: Probe, x: Tensor, sigma: float) -> dict[str, object]:
-    if abs(number(answer(Probe(1.0), x.clone(), sigma), "the gain")) > 1e-3:
-        raise Mistake(TWO)
-    found = number(answer(net, x.clone(), sigma), "the gain")
-    if net.x is None:
-        raise Mistake(NEVER)
-    z = tensor(net.x, x.shape, "what the network sees")
-    return spread((z - x) / sigma) | {GAIN: found / (_decibel(net.scale * z, x) - _decibel(z, x))}
+def _distance(z: Tensor, images: Tensor) -> Tensor:
+    return torch.cdist(z.flatten(1), images.flatten(1))
 
 
-def _gain(sign=1, again=lambda z, x, sigma: z):
-    def gained(net, x, sigma):
-        z = x + sigma * torch.randn_like(x)
-        return sign * (_decibel(net(z), x) - _decibel(again(z, x, sigma), x))
-
-    return gained
+def _few_images() -> tuple[Tensor, Tensor, float]:
+    images, sigma = torch.rand(int(between(4, 8)), 1, 2, 3), between(0.3, 0.6)
+    return images[torch.randint(len(images), (3,))] + sigma * torch.randn(3, 1, 2, 3), images, sigma
 
 
-gain = Check(
-    about="Check ``function(net, x, sigma)``: how many dB the network adds to the noisy image (negative if it harms).",
-    right=_gain(),
-    cases=lambda: [  # one network that helps, and one that harms
-        (Probe(between(0.4, 0.7)), torch.rand(64, 1, 28, 28), between(0.6, 0.9)),
-        (Probe(between(0.05, 0.2)), torch.rand(64, 1, 28, 28), between(0.2, 0.3)),
-    ],
+exact_denoiser = Check(
+    about="Check ``function(z, images, sigma)``: E[x | z] if x is one of the images (N, 1, H, W), each as likely.",
+    right=_exact(),
+    cases=lambda: [_few_images() for _ in range(3)],
     mistakes=[
-        TWO,
-        _gain(again=lambda z, x, sigma: x + sigma * torch.randn_like(x)),
-        NEVER,
-        lambda net, x, sigma: 0.0,
-        "The sign is turned. Hint: denoised minus noisy, so that a good network has a positive gain.",
-        _gain(sign=-1),
+        "This is the nearest image. Hint: the others count too, each as often as it is likely: softmax, not argmin.",
+        _exact(share=lambda log: F.one_hot(log.argmax(1), log.shape[1]).float()),
+        "The far images count most. Hint: the logarithm of the likelihood is minus the squared distance.",
+        _exact(lambda z, images, sigma: _distance(z, images).square() / (2 * sigma**2)),
+        "The distances are not squared. Hint: the exponent of a normal density is −d² / 2σ².",
+        _exact(lambda z, images, sigma: -_distance(z, images) / (2 * sigma**2)),
+        _exact(lambda z, images, sigma: -_distance(z, images) / sigma),
+        "The 2 is missing. Hint: the exponent of a normal density is −d² / 2σ².",
+        _exact(lambda z, images, sigma: -_distance(z, images).square() / sigma**2),
+        "The distance is divided by σ, not by σ². Hint: the exponent of a normal density is −d² / 2σ².",
+        _exact(lambda z, images, sigma: -_distance(z, images).square() / (2 * sigma)),
+        "σ is left out. Hint: the more noise, the more images fit: d² / 2σ².",
+        _exact(lambda z, images, sigma: -_distance(z, images).square()),
+        _exact(lambda z, images, sigma: -_distance(z, images).square() / 2),
+        "The mean over pixels stands where the sum belongs. Hint: the likelihoods of the pixels multiply.",
+        _exact(lambda z, images, sigma: -_distance(z, images).square() / (2 * sigma**2) / z[0].numel()),
+        "The shares add up to 1 over the noisy pictures. Hint: for each z over the images, softmax(1).",
+        _exact(share=lambda log: log.softmax(0)),
+        "The likelihoods do not add up to 1. Hint: Bayes' rule divides by their sum; softmax does.",
+        _exact(share=lambda log: log.exp()),
+        "All images count alike. Hint: this is the answer for a z that says nothing.",
+        _exact(share=lambda log: torch.ones_like(log) / log.shape[1]),
     ],
-    says="The gain is PSNR(net(z)) − PSNR(z): above 0 the network helps, below 0 it harms.",
-    hint="both PSNRs are against x, and z is x with noise of standard deviation σ.",
-    see=_seen_in_gain,
-    tolerance=LOOSE | {GAIN: 1e-3},
+    says="The mean of all images, each weighted by how likely it is to have given z.",
+    hint="the weight of an image is softmax of −‖z − x‖² / 2σ², over the images.",
+    what="the estimate",
 )
 
 

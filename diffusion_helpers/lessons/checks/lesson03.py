@@ -58,20 +58,21 @@ tweedie = Check(
 
 
 class _Block(nn.Module):
-    """A residual block whose time shifts its channels, as the lesson has it."""
+    """A residual block whose time scales and shifts its channels, as the lesson has it."""
 
     def __init__(self, c_in: int, c_out: int, width: int):
         super().__init__()
         self.norm1, self.conv1 = nn.GroupNorm(8, c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.time = nn.Linear(width, c_out)
+        self.condition = nn.Linear(width, 2 * c_out)
         self.norm2, self.conv2 = nn.GroupNorm(8, c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
 
-    def inner(self, x: Tensor, e: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x))) + self.time(e)[:, :, None, None]
-        return self.conv2(F.silu(self.norm2(h)))
+    def inner(self, x: Tensor, e: Tensor, bend=F.silu, conditioned=lambda h, scale, shift: h * (1 + scale) + shift):
+        scale, shift = self.condition(e)[:, :, None, None].chunk(2, 1)
+        h = self.norm2(self.conv1(bend(self.norm1(x))))
+        return self.conv2(bend(conditioned(h, scale, shift)))
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         return self.skip(x) + self.inner(x, e)
@@ -102,38 +103,44 @@ def _seen_in_block(answer, c_in: int, c_out: int, x: Tensor, e: Tensor, seed: in
         return {"what a fresh block adds": change.abs().max().item(), "the output": block(x.clone(), e.clone())}
 
 
+def _conditioned(how: Callable[[Tensor, Tensor, Tensor], Tensor]) -> type[_Block]:
+    return _other(lambda b, x, e: b.skip(x) + b.inner(x, e, conditioned=how))
+
+
 residual_block = Check(
-    about="Check a class ``TimeBlock(c_in, c_out, width)``: its forward(x, e) is skip(x) + conv2 of what time shifts.",
+    about="Check a class ``TimeBlock(c_in, c_out, width)``: its forward(x, e) is skip(x) + what time scales and shifts.",
     right=_Block,
     cases=lambda: [
         (c_in, c_out, torch.randn(3, c_in, 6, 6), torch.randn(3, 12), int(between(0, 2**20)))
         for c_in, c_out in ((16, 16), (8, 24))
     ],
     mistakes=[
-        "The time is not used. Hint: self.time(e) has one number for each image and channel, (B, C).",
-        _other(lambda b, x, e: b.skip(x) + b.conv2(F.silu(b.norm2(b.conv1(F.silu(b.norm1(x))))))),
+        "The time is not used. Hint: self.condition(e) has two numbers for each image and channel, (B, 2C).",
+        _conditioned(lambda h, scale, shift: h),
         "Nothing goes around the two convolutions. Hint: add self.skip(x) at the end.",
         _other(lambda b, x, e: b.inner(x, e)),
-        "The time multiplies the channels. Hint: here it shifts them, so add it.",
+        "The map is multiplied by scale, which starts near 0 and shuts it off. Hint: by 1 + scale.",
+        _conditioned(lambda h, scale, shift: h * scale + shift),
+        "The time does not shift the map. Hint: h * (1 + scale) + shift.",
+        _conditioned(lambda h, scale, shift: h * (1 + scale)),
+        "The time does not scale the map. Hint: h * (1 + scale) + shift.",
+        _conditioned(lambda h, scale, shift: h + shift),
+        "Scale and shift are swapped. Hint: scale is the first half of the channels, as chunk(2, 1) gives them.",
+        _conditioned(lambda h, scale, shift: h * (1 + shift) + scale),
+        "The activations are missing, and two convolutions in a row are one. Hint: F.silu before each convolution.",
+        _other(lambda b, x, e: b.skip(x) + b.inner(x, e, bend=lambda h: h)),
+        "The time comes after the last convolution, so that a fresh block is not the identity. Hint: before it.",
         _other(
             lambda b, x, e: (
-                b.skip(x) + b.conv2(F.silu(b.norm2(b.conv1(F.silu(b.norm1(x))) * b.time(e)[:, :, None, None])))
+                b.skip(x)
+                + b.inner(x, e, conditioned=lambda h, scale, shift: h)
+                + b.condition(e)[:, :, None, None].chunk(2, 1)[1]
             )
         ),
-        "The time comes after the last convolution, so that a fresh block is not the identity. Hint: add it after conv1.",
-        _other(
-            lambda b, x, e: (
-                b.skip(x) + b.conv2(F.silu(b.norm2(b.conv1(F.silu(b.norm1(x)))))) + b.time(e)[:, :, None, None]
-            )
-        ),
-        "The activations are missing, and two convolutions in a row are one. Hint: F.silu after each norm.",
-        _other(lambda b, x, e: b.skip(x) + b.conv2(b.norm2(b.conv1(b.norm1(x)) + b.time(e)[:, :, None, None]))),
-        "The norms are not used. Hint: norm, then silu, then convolution; twice.",
-        _other(lambda b, x, e: b.skip(x) + b.conv2(F.silu(b.conv1(F.silu(x)) + b.time(e)[:, :, None, None]))),
     ],
-    says="A fresh block adds nothing, a trained one adds what time has shifted.",
-    hint="norm1, silu, conv1; plus the time; norm2, silu, conv2; plus self.skip(x).",
-    shapes="self.time(e) is (B, C), and goes with maps (B, C, H, W) as [:, :, None, None]; the skip is self.skip(x).",
+    says="A fresh block adds nothing; a trained one adds what the time has scaled and shifted.",
+    hint="norm1, silu, conv1; norm2, times 1 + scale, plus shift; silu, conv2; plus self.skip(x).",
+    shapes="self.condition(e) is (B, 2C): [:, :, None, None].chunk(2, 1) makes two (B, C, 1, 1) of it.",
     see=_seen_in_block,
 )
 
@@ -347,6 +354,9 @@ bound_weight = Check(
 )
 
 
+ONE_NOISE = "All samples get the same fresh noise. Hint: randn_like(x) draws for each of them."
+
+
 class _Gaussian:
     """The exact denoiser of data N(mean, std²), which remembers what it is asked."""
 
@@ -371,13 +381,16 @@ def _seen_in_walk(answer, denoise: _Gaussian, x: Tensor, levels: list[Level]) ->
     if not denoise.asked:
         raise Mistake("The denoiser was never asked. Hint: denoise(x, at).x0 at each level but the last.")
     (of_start, constant), rest = factors(found, x, torch.ones_like(x))
-    return {
+    seen = {
         "the list of times at which the denoiser is asked,": torch.tensor(denoise.asked),
         "the noise of the last step": (found - denoise.last).std().item(),
         "the part of the start that is left": of_start,
-        "the mean": constant if rest.std() > 1e-3 else None,  # of one noise for all it is one draw
+        "the mean": constant,
         "the spread": rest.std().item(),
     }
+    if rest.std() < 1e-3 and not alike(found, answer(denoise, x.clone(), levels)):
+        raise Mistake(ONE_NOISE)
+    return seen
 
 
 def _walk(
@@ -410,7 +423,7 @@ ancestral = Check(
         _walk(noise=lambda x, to, beta, small: small * torch.randn_like(x)),
         "The fresh noise is uniform. Hint: randn_like, with an n for normal.",
         _walk(noise=lambda x, to, beta, small: small**0.5 * torch.rand_like(x)),
-        "All samples get the same fresh noise. Hint: randn_like(x) draws for each of them.",
+        ONE_NOISE,
         _walk(noise=lambda x, to, beta, small: small**0.5 * torch.randn(x.shape[1:])),
         "The fresh noise has the variance β, the other choice of Ho et al. Hint: take the posterior's here.",
         _walk(noise=lambda x, to, beta, small: beta**0.5 * torch.randn_like(x) * (to.sigma > 0)),

@@ -334,7 +334,7 @@ posterior = Check(
 
 bound_weight = Check(
     about="Check ``function(at, to)``: the weight of ‖x0 - x̂0‖² in the bound, for the step from ``at`` to ``to``.",
-    right=lambda at, to: (to.snr - at.snr) / 2,
+    right=lambda at, to: (to.snr - at.snr).item() / 2,
     cases=lambda: [_pair() for _ in range(3)],
     mistakes=[
         "The half is missing. Hint: the distance of the means is divided by twice the variance.",

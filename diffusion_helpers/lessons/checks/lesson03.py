@@ -185,12 +185,12 @@ def _seen_in_loss(answer, net: Probe, x0: Tensor, alpha: Tensor, sigma: Tensor, 
     a, s = (table[t].reshape(-1, 1, 1, 1) for table in (alpha, sigma))
     noisy = t > 0
     eps = ((x - a * x0) / s)[noisy]
+    if alike(eps[0], eps[1], 1e-2):
+        raise Mistake(SAME_FOR_ALL)
     if noisy.all() and len(x0) == x0.shape[-1]:
         along = (x - alpha[t] * x0) / sigma[t]
         if abs(along.std() - 1) < 0.02 < abs(eps.std() - 1):
             raise Mistake(RESHAPE)
-    if alike(eps[0], eps[1], 1e-2):
-        raise Mistake(SAME_FOR_ALL)
     (of_x0,), _ = factors(eps, x0[noisy])
     times = {
         "the smallest t": t.min().item(),

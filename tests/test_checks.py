@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from diffusion_helpers import samplers
 from diffusion_helpers.lessons import checks
 from diffusion_helpers.schedules import linear_beta
 
@@ -94,7 +95,7 @@ BETAS = torch.tensor([0.1, 0.2, 0.5, 0.25], dtype=torch.float64)
 ends = torch.eye(10)[[3, 8]]
 
 
-def noisy(net, x0, bars):
+def noisy(net, x0, alpha, sigma, target):
     """The loss of DDPM, on a table of 0.2 for the share that a step keeps."""
     t = torch.randint(1, 5, (len(x0),))
     bar = torch.tensor([1.0, 0.8, 0.5, 0.2, 0.1])[t].reshape(-1, 1, 1, 1)
@@ -102,16 +103,29 @@ def noisy(net, x0, bars):
     return F.mse_loss(net(bar.sqrt() * x0 + (1 - bar).sqrt() * eps, t / 4), eps)
 
 
+class Still(torch.nn.Module):
+    """A residual block that stays as it was made."""
+
+    def __init__(self, c_in, c_out, width):
+        super().__init__()
+        self.skip = torch.nn.Conv2d(c_in, c_out, 1) if c_in != c_out else torch.nn.Identity()
+
+    def forward(self, x, e):
+        return self.skip(x)
+
+
 def denoised(net, x, sigma):
     return F.mse_loss(net(x + 0.25 * torch.randn_like(x)), x)
 
 
-def ancestral(x, eps, bars, t):
-    first = (x - 0.2**0.5 * eps) / 0.8**0.5
-    if t == 1:
-        return first
-    x0 = (x - 0.6**0.5 * eps) / 0.4**0.5
-    return (0.8**0.5 * 0.5 * x0 + 0.5**0.5 * 0.2 * x) / 0.6 + 0.5**0.5 * torch.randn_like(x)
+def in_three_steps(net, x, alpha, sigma):
+    """Algorithm 2 of Ho et al., on one table."""
+    bars = [1.0, 0.8, 0.5, 0.2]
+    for i in (3, 2, 1):
+        keep = bars[i] / bars[i - 1]
+        x = (x - (1 - keep) / (1 - bars[i]) ** 0.5 * net(x, torch.full((len(x),), i / 3))) / keep**0.5
+        x = x + (1 - keep) ** 0.5 * torch.randn_like(x) * (i > 1)
+    return x
 
 
 def begun(image, eps, levels, t):
@@ -130,9 +144,13 @@ AT_OLD_VALUES = {
     "best_line": lambda images, sigma: (torch.full((1, 2, 3), 0.4), torch.full((1, 2, 3), 0.2)),
     "exact_denoiser": lambda z, images, sigma: images[:3],
     "best_constant": lambda images: torch.tensor([[[0.3, 0.8]]]),
-    "time_condition": lambda h1, h2, t, T, t1, t2: (h1 + t1(t[:, None] / 300), h2 + t2(t[:, None] / 300)),
+    "tweedie": lambda log_density, x, level: x.sigmoid(),
+    "residual_block": Still,
     "ddpm_loss": noisy,
-    "reverse_step": ancestral,
+    "posterior": lambda at, to: (0.6, 0.4, 0.25),
+    "bound_weight": lambda at, to: 0.5 * (to.snr - 1),
+    "ancestral": lambda denoise, x, levels: denoise(x, levels[0]).x0 + 0.1 * torch.randn_like(x),
+    "three_bugs": in_three_steps,
     "drop_labels": lambda y, p, null: torch.where(torch.rand(len(y)) < 0.25, 10, y),
     "guided_eps": lambda c, u, gamma: u + 5 * (c - u),
     "gamma_to_w": lambda gamma: {0.0: -1.0, 1.0: 0.0}.get(gamma, 4.0),
@@ -214,19 +232,55 @@ def numpy_noise(x0, bar):
     return [math.sqrt(bar) * x0 + math.sqrt(1 - bar) * eps, eps]
 
 
-def small_variance(x, eps, bars, t):
-    bar, before = bars[t].double(), bars[t - 1].double()
-    beta = 1 - bar / before
-    x0 = (x - (1 - bar).sqrt() * eps) / bar.sqrt()
-    mean = before.sqrt() * beta / (1 - bar) * x0 + (bar / before).sqrt() * (1 - before) / (1 - bar) * x
-    return mean + (beta * (1 - before) / (1 - bar)).sqrt() * torch.randn_like(x) * (t > 1)
+def by_precision(at, to):
+    """The posterior as a mean weighted with precisions, which divides by nothing at the last step."""
+    r = float(at.alpha / to.alpha)
+    beta = float(at.sigma) ** 2 - r**2 * float(to.sigma) ** 2
+    total = beta + r**2 * float(to.sigma) ** 2
+    return [float(to.alpha) * beta / total, r * float(to.sigma) ** 2 / total, float(to.sigma) ** 2 * beta / total]
 
 
-def classic_variance(x, eps, bars, t):
-    """Ho et al., algorithm 2."""
-    alpha = bars[t] / bars[t - 1]
-    mean = (x - (1 - alpha) / (1 - bars[t]).sqrt() * eps) / alpha.sqrt()
-    return mean if t < 2 else torch.normal(mean, (1 - alpha).sqrt().expand_as(mean))
+def by_finite_differences(log_density, x, level):
+    grads = []
+    for step in torch.eye(x.shape[1], dtype=torch.float64) * 1e-4:
+        grads.append((log_density(x.double() + step, level) - log_density(x.double() - step, level)) / 2e-4)
+    return x / level.alpha + level.sigma**2 / level.alpha * torch.stack(grads, 1)
+
+
+class Shifted(torch.nn.Module):
+    """The residual block of lesson 03, its parts taken apart in another way."""
+
+    def __init__(self, c_in, c_out, width):
+        super().__init__()
+        nn = torch.nn
+        self.norm1, self.conv1 = nn.GroupNorm(8, c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.condition = nn.Linear(width, 2 * c_out)
+        self.norm2, self.conv2 = nn.GroupNorm(8, c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        for weight in self.conv2.parameters():
+            weight.data.zero_()
+
+    def forward(self, x, e):
+        both = self.condition(e)
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        C = h.shape[1]
+        h = h + h * both[:, :C].reshape(-1, C, 1, 1) + both[:, C:].reshape(-1, C, 1, 1)
+        return self.conv2(h * h.sigmoid()) + self.skip(x)
+
+
+def with_helpers(denoise, x, levels):
+    """The walk by the package's own step."""
+    *_, last = samplers.sample(denoise, x, levels, samplers.ddpm)
+    return last.x
+
+
+def noise_before_the_mean(net, x, alpha, sigma):
+    for i in reversed(range(1, len(alpha))):
+        share = (alpha[i] / alpha[i - 1]) ** 2
+        z = torch.randn(x.shape) if i > 1 else 0
+        x = x / share**0.5 - (1 - share) / (share**0.5 * sigma[i]) * net(x, torch.ones(len(x)) * i / (len(alpha) - 1))
+        x = x + z * (1 - share) ** 0.5
+    return x
 
 
 def accumulated(betas):
@@ -292,12 +346,12 @@ def symmetric_root(mu1, cov1, mu2, cov2):
     return np.sum((mu1 - mu2).numpy() ** 2) + np.trace(cov1.numpy() + cov2.numpy()) - 2 * shared
 
 
-def stratified(net, x0, bars):
-    T = len(bars) - 1
+def stratified(net, x0, alpha, sigma, target):
+    T = len(alpha) - 1
     t = torch.randperm(len(x0)) % T + 1
     eps = torch.randn(x0.shape)
-    keep, add = (part[t][:, None, None, None] for part in (bars**0.5, (1 - bars) ** 0.5))
-    return ((net(torch.addcmul(keep * x0, add, eps), t.float() / T) - eps) ** 2).mean()
+    keep, add = (part[t][:, None, None, None] for part in (alpha, sigma))
+    return ((net(torch.addcmul(keep * x0, add, eps), t.float() / T) - target(x0, eps, keep, add)) ** 2).mean()
 
 
 def image_by_image(net, x, sigma):
@@ -348,18 +402,13 @@ UNUSUAL = [
             images.shape[1:]
         ),
     ),
-    (
-        "time_condition",
-        lambda h1, h2, t, T, t1, t2: [h + block(t.reshape(-1, 1).double() / T) for h, block in ((h1, t1), (h2, t2))],
-    ),
-    (
-        "time_condition",
-        lambda h1, h2, t, T, t1, t2: (h1.add_(t1((t / T).unsqueeze(1))), h2.add_(t2((t / T).unsqueeze(1)))),
-    ),
     ("ddpm_loss", stratified),
-    ("ddpm_loss", lambda net, x0, bars: sum(noisy_part(net, x0, bars)) / x0.numel()),
-    ("reverse_step", small_variance),
-    ("reverse_step", classic_variance),
+    ("tweedie", by_finite_differences),
+    ("residual_block", Shifted),
+    ("posterior", by_precision),
+    ("bound_weight", lambda at, to: 0.5 * float((to.alpha / to.sigma) ** 2 - (at.alpha / at.sigma) ** 2)),
+    ("ancestral", with_helpers),
+    ("three_bugs", noise_before_the_mean),
     ("drop_labels", one_by_one),
     ("drop_labels", lambda y, p, null: y.masked_fill(torch.bernoulli(torch.full(y.shape, p)).bool(), null)),
     ("guided_eps", lambda c, u, gamma: (1 - gamma) * u + gamma * c),
@@ -426,14 +475,6 @@ UNUSUAL = [
 ]
 
 
-def noisy_part(net, x0, bars):
-    """The squared errors of DDPM's loss, image by image, all in float64."""
-    t = torch.tensor(np.random.randint(1, len(bars), len(x0)))
-    eps = torch.randn_like(x0)
-    x = torch.stack([bars[i] ** 0.5 * a + (1 - bars[i]) ** 0.5 * b for i, a, b in zip(t, x0, eps, strict=True)])
-    return (net(x, t / (len(bars) - 1)) - eps).double().square().flatten()
-
-
 @pytest.mark.parametrize(("name", "answer"), UNUSUAL, ids=[f"{n} {name}" for n, (name, _) in enumerate(UNUSUAL)])
 def test_a_right_answer_passes_in_any_form(name, answer) -> None:
     CHECKS[name](answer)
@@ -447,7 +488,10 @@ def test_every_check_has_an_unusual_answer() -> None:
 
 
 def spoiled(found: object) -> object:
-    """NaN in place of every number, or of the first of several things."""
+    """NaN in place of every number, or of the first of several things; a network answers with it."""
+    if isinstance(found, torch.nn.Module):
+        found.register_forward_hook(lambda module, given, h: math.nan * h)
+        return found
     return (spoiled(found[0]), *found[1:]) if isinstance(found, tuple) else math.nan * found
 
 
@@ -467,9 +511,8 @@ def test_what_holds_no_numbers_does_not_pass(name) -> None:
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
-        ("ddpm_loss", lambda net, x0, bars: bars[torch.randint(1, len(bars), (len(x0),))] * x0),
-        ("ddpm_loss", lambda net, x0, bars: torch.zeros(len(x0), 1).expand_as(x0)),
-        ("time_condition", lambda h1, h2, t, T, t1, t2: (h1 + t / T, h2 + t / T)),
+        ("ddpm_loss", lambda net, x0, alpha, sigma, target: alpha[torch.randint(1, 3, (len(x0) + 1,))] * x0),
+        ("ddpm_loss", lambda net, x0, alpha, sigma, target: torch.zeros(len(x0), 1).expand(2, 3)),
         ("nearest_distances", lambda samples, known: (samples - known).flatten(1).norm(dim=1)),
         ("alpha_bar", lambda betas: torch.ones(len(betas) + 1) * (1 - betas)),
         ("limit_of_many", lambda sizes, values: values.numpy() * np.ones(2)),
@@ -482,8 +525,7 @@ def test_shapes_that_do_not_fit_get_a_hint(name, answer) -> None:
 
 
 def test_a_forgotten_reshape_is_told_how() -> None:
-    for name in ("ddpm_loss", "time_condition"):
-        assert "(B, 1, 1, 1)" in CHECKS[name].shapes or "reshape(-1, 1, 1, 1)" in CHECKS[name].shapes
+    assert "reshape(-1, 1, 1, 1)" in CHECKS["ddpm_loss"].shapes
 
 
 @pytest.mark.parametrize("error", [NotImplementedError, ZeroDivisionError, RuntimeError, ValueError, NameError])

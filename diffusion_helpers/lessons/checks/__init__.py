@@ -7,7 +7,7 @@ there is a file for each lesson, with the right answer, the cases and the known 
 from .engine import Check, Mistake
 from .lesson01 import alpha_bar, chain_step, forward_step, jump_between, last_beta, signal_left
 from .lesson02 import best_constant, best_line, denoising_loss, exact_denoiser
-from .lesson03 import ddpm_loss, reverse_step, time_condition
+from .lesson03 import ancestral, bound_weight, ddpm_loss, posterior, residual_block, three_bugs, tweedie
 from .lesson04 import drop_labels, gamma_to_w, guided_eps, interpolate_labels
 from .lesson05 import frechet, limit_of_many, nearest_distances
 from .lesson06 import ddim_step, order_of_convergence, strided_posterior

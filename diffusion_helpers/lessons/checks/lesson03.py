@@ -3,75 +3,174 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
+from zlib import crc32
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...denoise import Denoised
+from ...schedules import Level
+from ..toy import Mixture
 from .engine import Check, Mistake, alike, between, number, tensor
 from .lesson01 import SAME_FOR_ALL
 from .noise import LOOSE, RATIO, Probe, factors, spread
 
-COLUMN = "The block gets a tensor of another shape than (B, 1). Hint: t[:, None] / T."
-B = 5
+
+def _level(t: float, alpha: float, sigma: float) -> Level:
+    return Level(*(torch.tensor(value, dtype=torch.float64) for value in (t, alpha, sigma)))
 
 
-def _block(value: float) -> Callable[[Tensor], Tensor]:
-    def answer(t: Tensor) -> Tensor:
-        if t.shape != (B, 1):
-            raise Mistake(COLUMN)
-        return (value * t.float()).reshape(B, 1, 1, 1)
-
-    return answer
+def _score(log_density: Callable, x: Tensor, level: Level) -> Tensor:
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(log_density(x, level).sum(), x)[0]
 
 
-def _maps(T: int) -> tuple:
-    maps = torch.randn(B, 8, 7, 7), torch.randn(B, 4, 14, 14)
-    return *maps, torch.randint(1, T + 1, (B,)), T, _block(between(5, 10)), _block(between(20, 40))
+def _density(D: int) -> tuple:
+    lumps = Mixture(torch.rand(3).add(0.2).tolist(), torch.randn(3, D).tolist(), torch.rand(3).add(0.2).tolist())
+    level = _level(between(0.2, 0.8), between(0.4, 0.8), between(0.5, 0.9))
+    return lumps.log_density, torch.randn(7, D), level
 
 
-def _conditioned(h1, h2, t, T, t1, t2):
-    return h1 + t1(t[:, None] / T), h2 + t2(t[:, None] / T)
-
-
-time_condition = Check(
-    about="Check ``function(h1, h2, t, T, t1, t2)``: h1 + t1(t / T) and h2 + t2(t / T), t (B,) integers in 1 ... T.",
-    right=_conditioned,
-    cases=lambda: [_maps(int(between(*span))) for span in ((5, 50), (100, 250), (400, 1000))],
+tweedie = Check(
+    about="Check ``function(log_density, x, level)``: E[x0 | x] from the density of the noisy points alone, (B, D).",
+    right=lambda log, x, at: (x + at.sigma**2 * _score(log, x, at)) / at.alpha,
+    cases=lambda: [_density(D) for D in (1, 2, 3)],
     mistakes=[
-        "t1 and t2 are swapped. Hint: t1 belongs to the unflattened map (2D channels), t2 to the first up block (D).",
-        lambda h1, h2, t, T, t1, t2: _conditioned(h1, h2, t, T, t2, t1),
-        "t runs from 1 to T here. Hint: the network wants t / T, a number between 0 and 1.",
-        lambda h1, h2, t, T, t1, t2: _conditioned(h1, h2, t, 1, t1, t2),
-        "The time is divided by 300, whatever T is. Hint: use the T that is given.",
-        lambda h1, h2, t, T, t1, t2: _conditioned(h1, h2, t, 300, t1, t2),
-        "The time multiplies the map. Hint: it is added; multiplying is for the class in lesson 04.",
-        lambda h1, h2, t, T, t1, t2: (h1 * t1(t[:, None] / T), h2 * t2(t[:, None] / T)),
-        "One of the maps does not change with t. Hint: each map has a block of its own, t1 or t2.",
-        lambda h1, h2, t, T, t1, t2: (h1, None),
-        lambda h1, h2, t, T, t1, t2: (None, h2),
-        COLUMN,
-        lambda h1, h2, t, T, t1, t2: (h1 + t1(t / T), h2 + t2(t / T)),
+        "σ stands where σ² belongs. Hint: in x = α·x0 + σ·ε put ε̂ = −σ·score; that makes a second σ.",
+        lambda log, x, at: (x + at.sigma * _score(log, x, at)) / at.alpha,
+        "This is α·x0. Hint: divide by α at the end.",
+        lambda log, x, at: x + at.sigma**2 * _score(log, x, at),
+        "The sign is turned: the score points to where the data are. Hint: x + σ²·score.",
+        lambda log, x, at: (x - at.sigma**2 * _score(log, x, at)) / at.alpha,
+        "Every score is too small, by the number of points. Hint: differentiate the sum of log_density, not the mean.",
+        lambda log, x, at: (x + at.sigma**2 * _score(log, x, at) / len(x)) / at.alpha,
+        "This is the score itself. Hint: the last step is from the score to the estimate of x0.",
+        _score,
+        "This is the estimate of the noise. Hint: from ε̂ to x̂0 it is (x − σ·ε̂) / α.",
+        lambda log, x, at: -at.sigma * _score(log, x, at),
     ],
-    says="Both maps are shifted by their own block, and the time is a number between 0 and 1.",
-    hint="each map plus what its own block makes of the time.",
-    what=("h1", "h2"),
-    shapes="one number for each image goes with maps (B, C, H, W) as (B, 1, 1, 1), which the blocks return by themselves.",
+    says="From the density alone, by its gradient: this is E[x0 | x], for any density.",
+    hint="the score is the gradient of log_density(x, level) with respect to x; then (x + σ²·score) / α.",
+    what="the estimate of x0",
+)
+
+
+class _Block(nn.Module):
+    """A residual block whose time scales and shifts its channels, as the lesson has it."""
+
+    def __init__(self, c_in: int, c_out: int, width: int):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(8, c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.condition = nn.Linear(width, 2 * c_out)
+        self.norm2, self.conv2 = nn.GroupNorm(8, c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def inner(self, x: Tensor, e: Tensor, bend=F.silu, conditioned=lambda h, scale, shift: h * (1 + scale) + shift):
+        scale, shift = self.condition(e)[:, :, None, None].chunk(2, 1)
+        h = self.norm2(self.conv1(bend(self.norm1(x))))
+        return self.conv2(bend(conditioned(h, scale, shift)))
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        return self.skip(x) + self.inner(x, e)
+
+
+def _other(forward: Callable[[_Block, Tensor, Tensor], Tensor]) -> type[_Block]:
+    return type("Other", (_Block,), {"forward": forward})
+
+
+def _seen_in_block(answer, c_in: int, c_out: int, x: Tensor, e: Tensor, seed: int) -> dict[str, object]:
+    block = answer(c_in, c_out, e.shape[1])
+    if not isinstance(block, nn.Module):
+        raise Mistake("This makes no network. Hint: hand over the class itself, TimeBlock, without brackets.")
+    shape = (len(x), c_out, *x.shape[2:])
+    with torch.no_grad():
+        tensor(block(x.clone(), e.clone()), shape, "The output")
+        weights = dict(block.named_parameters())
+        drawn = {
+            name: 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(seed + crc32(name.encode())))
+            for name, weight in weights.items()
+        }
+        for name in (name for name in drawn if not name.startswith("conv2")):
+            weights[name].copy_(drawn[name])
+        fresh = block(x.clone(), e.clone())
+        for name, values in drawn.items():
+            weights[name].copy_(values)
+        change = fresh - block.skip(x) if c_in == c_out else torch.zeros(())
+        return {"what a fresh block adds": change.abs().max().item(), "the output": block(x.clone(), e.clone())}
+
+
+def _conditioned(how: Callable[[Tensor, Tensor, Tensor], Tensor]) -> type[_Block]:
+    return _other(lambda b, x, e: b.skip(x) + b.inner(x, e, conditioned=how))
+
+
+residual_block = Check(
+    about="Check a class ``TimeBlock(c_in, c_out, width)``: its forward(x, e) is skip(x) + what time scales and shifts.",
+    right=_Block,
+    cases=lambda: [
+        (c_in, c_out, torch.randn(3, c_in, 6, 6), torch.randn(3, 12), int(between(0, 2**20)))
+        for c_in, c_out in ((16, 16), (8, 24))
+    ],
+    mistakes=[
+        "The time is not used. Hint: self.condition(e) has two numbers for each image and channel, (B, 2C).",
+        _conditioned(lambda h, scale, shift: h),
+        "Nothing goes around the two convolutions. Hint: add self.skip(x) at the end.",
+        _other(lambda b, x, e: b.inner(x, e)),
+        "The map is multiplied by scale, which starts near 0 and shuts it off. Hint: by 1 + scale.",
+        _conditioned(lambda h, scale, shift: h * scale + shift),
+        "The time does not shift the map. Hint: h * (1 + scale) + shift.",
+        _conditioned(lambda h, scale, shift: h * (1 + scale)),
+        "The time does not scale the map. Hint: h * (1 + scale) + shift.",
+        _conditioned(lambda h, scale, shift: h + shift),
+        "Scale and shift are swapped. Hint: scale is the first half of the channels, as chunk(2, 1) gives them.",
+        _conditioned(lambda h, scale, shift: h * (1 + shift) + scale),
+        "The activations are missing, and two convolutions in a row are one. Hint: F.silu before each convolution.",
+        _other(lambda b, x, e: b.skip(x) + b.inner(x, e, bend=lambda h: h)),
+        "The time comes after the last convolution, so that a fresh block is not the identity. Hint: before it.",
+        _other(
+            lambda b, x, e: (
+                b.skip(x)
+                + b.inner(x, e, conditioned=lambda h, scale, shift: h)
+                + b.condition(e)[:, :, None, None].chunk(2, 1)[1]
+            )
+        ),
+    ],
+    says="A fresh block adds nothing; a trained one adds what the time has scaled and shifted.",
+    hint="norm1, silu, conv1; norm2, times 1 + scale, plus shift; silu, conv2; plus self.skip(x).",
+    shapes="self.condition(e) is (B, 2C): [:, :, None, None].chunk(2, 1) makes two (B, C, 1, 1) of it.",
+    see=_seen_in_block,
 )
 
 NEVER = "The network was never called. Hint: net(x_t, t / T)."
-SCALE = "The network gets t itself. Hint: it wants t / T, a number between 0 and 1."
-OTHER_T = "The network gets t divided by something else than T. Hint: T = len(bars) - 1 belongs to these bars."
+SCALE = "The network gets the number of the step. Hint: it wants t / T, a number between 0 and 1."
+OTHER_T = "The network gets t divided by something else than T. Hint: T = len(alpha) - 1 belongs to these tables."
 SHARED = "All images of the batch share one t. Hint: draw one for each image: torch.randint(1, T + 1, (len(x0),))."
+RESHAPE = (
+    "The levels run along the width of the images, because alpha[t] is (B,) and lines up with the last axis. "
+    "Hint: alpha[t].reshape(-1, 1, 1, 1)."
+)
 
 
-def _bars(T: int) -> Tensor:
-    """A table of alpha_bar, (T + 1,): from 1 down, each step keeping 55 to 80 percent."""
-    return torch.cat([torch.ones(1), (0.55 + 0.25 * torch.rand(T)).cumprod(0)])
+def _tables(T: int) -> tuple[Tensor, Tensor]:
+    """alpha and sigma of T + 1 levels, from clean data on, each keeping 55 to 80 percent of the signal's power."""
+    kept = torch.cat([torch.ones(1), (0.55 + 0.25 * torch.rand(T)).cumprod(0)])
+    return kept.sqrt(), (1 - kept).sqrt()
 
 
-def _seen_in_loss(answer, net: Probe, x0: Tensor, bars: Tensor) -> dict[str, object]:
-    T, loss = len(bars) - 1, answer(net, x0.clone(), bars)
+def _mixture(of_eps: float, of_x0: float) -> Callable[..., Tensor]:
+    def target(x0: Tensor, eps: Tensor, a: Tensor, s: Tensor) -> Tensor:
+        if a.ndim == 1 or s.ndim == 1:
+            raise Mistake("target gets a and s of shape (B,). Hint: alpha[t].reshape(-1, 1, 1, 1), and sigma likewise.")
+        return of_eps * a * eps - of_x0 * s * x0
+
+    return target
+
+
+def _seen_in_loss(answer, net: Probe, x0: Tensor, alpha: Tensor, sigma: Tensor, target) -> dict[str, object]:
+    T, loss = len(alpha) - 1, answer(net, x0.clone(), alpha, sigma, target)
     if net.x is None or net.t is None:
         raise Mistake(NEVER)
     if net.t.shape != (len(x0),):
@@ -83,48 +182,58 @@ def _seen_in_loss(answer, net: Probe, x0: Tensor, bars: Tensor) -> dict[str, obj
     if not alike(net.t * T, (net.t * T).round(), 1e-3):
         raise Mistake(OTHER_T)
     x, t = tensor(net.x, x0.shape, "x_t"), (net.t * T).round().long()
-    noisy, bar = t > 0, bars[t].reshape(-1, 1, 1, 1)
-    eps = ((x - bar.sqrt() * x0) / (1 - bar).sqrt())[noisy]
+    a, s = (table[t].reshape(-1, 1, 1, 1) for table in (alpha, sigma))
+    noisy = t > 0
+    eps = ((x - a * x0) / s)[noisy]
     if alike(eps[0], eps[1], 1e-2):
         raise Mistake(SAME_FOR_ALL)
+    if noisy.all() and len(x0) == x0.shape[-1]:
+        along = (x - alpha[t] * x0) / sigma[t]
+        if abs(along.std() - 1) < 0.02 < abs(eps.std() - 1):
+            raise Mistake(RESHAPE)
     (of_x0,), _ = factors(eps, x0[noisy])
     times = {
         "the smallest t": t.min().item(),
         "the largest t": t.max().item(),
         "the mean of t": t.double().mean().item(),
     }
-    loss = number(loss, "the loss") / F.mse_loss(net.scale * x[noisy], eps).item()
-    return times | spread(eps) | {"the factor of x0 in the noise": of_x0, RATIO: loss}
+    right = F.mse_loss(net.scale * x[noisy], target(x0[noisy], eps, a[noisy], s[noisy])).item()
+    return times | spread(eps) | {"the factor of x0 in the noise": of_x0, RATIO: number(loss, "the loss") / right}
 
 
 def _loss(
     draw=torch.randn_like,
     times=lambda n, T: torch.randint(1, T + 1, (n,)),
-    target=lambda x0, x, eps: eps,
-    keep=0.5,
-    add=0.5,
+    goal=lambda target, x0, x, eps, a, s: target(x0, eps, a, s),
+    power=1,
     over=lambda T: T,
     error=lambda d: d.square().mean(),
+    shaped=lambda levels: levels.reshape(-1, 1, 1, 1),
 ):
-    """A loss whose x_t is mixed by these powers of the shares."""
+    """A loss that is right but for what is given."""
 
-    def loss(net, x0, bars):
-        T = len(bars) - 1
+    def loss(net, x0, alpha, sigma, target):
+        T = len(alpha) - 1
         t, eps = times(len(x0), T), draw(x0)
-        bar = bars[t].reshape(-1, 1, 1, 1)
-        x = bar**keep * x0 + (1 - bar) ** add * eps
-        return error(net(x, t / over(T)) - target(x0, x, eps))
+        a, s = shaped(alpha[t]), shaped(sigma[t])
+        x = a**power * x0 + s**power * eps
+        return error(net(x, t / over(T)) - goal(target, x0, x, eps, a, s))
 
     return loss
 
 
 ddpm_loss = Check(
-    about="Check ``function(net, x0, bars)``: the mean of (net(x_t, t / T) - eps)² with t uniform in 1 ... T per image.",
+    about="Check ``function(net, x0, alpha, sigma, target)``: the mean of (net(x_t, t / T) - target)², one t per image.",
     right=_loss(),
-    cases=lambda: [(Probe(0.1), 2 * torch.rand(4000, 1, 4, 4) - 1, _bars(T)) for T in (3, 4, 7)],
+    cases=lambda: [
+        (Probe(0.1), 2 * torch.rand(*shape) - 1, *_tables(T), _mixture(between(0.8, 1.2), between(0.8, 1.2)))
+        for T, shape in ((3, (400, 1, 1, 400)), (4, (4000, 1, 4, 4)), (7, (4000, 1, 4, 4)))
+    ],
     mistakes=[
         NEVER,
-        lambda net, x0, bars: x0.mean(),
+        lambda net, x0, alpha, sigma, target: x0.mean(),
+        RESHAPE,
+        _loss(shaped=lambda levels: levels, goal=lambda target, x0, x, eps, a, s: eps),
         SCALE,
         _loss(over=lambda T: 1),
         OTHER_T,
@@ -138,82 +247,269 @@ ddpm_loss = Check(
         _loss(times=lambda n, T: torch.randint(0, T, (n,))),
         "t = T is never drawn. Hint: randint leaves the upper end out: torch.randint(1, T + 1, ...).",
         _loss(times=lambda n, T: torch.randint(1, T, (n,))),
-        "The image is mixed with ᾱ and 1−ᾱ. Hint: the factors are their roots.",
-        _loss(keep=1, add=1),
+        "The image is mixed with α² and σ². Hint: α and σ are the factors themselves.",
+        _loss(power=2),
         "The noise is never negative: it is uniform. Hint: randn_like, with an n for normal, not rand_like.",
         _loss(draw=torch.rand_like),
-        "The answer is compared with the clean image. Hint: this network predicts the noise eps.",
-        _loss(target=lambda x0, x, eps: x0),
-        "The answer is compared with the noisy image. Hint: this network predicts the noise eps.",
-        _loss(target=lambda x0, x, eps: x),
-        "The sign of the noise is turned. Hint: the target is +eps.",
-        _loss(target=lambda x0, x, eps: -eps),
+        "The answer is compared with the noise, whatever is asked for. Hint: target(x0, eps, a, s).",
+        _loss(goal=lambda target, x0, x, eps, a, s: eps),
+        "The answer is compared with the clean image. Hint: target(x0, eps, a, s) says what is asked for.",
+        _loss(goal=lambda target, x0, x, eps, a, s: x0),
+        "The answer is compared with the noisy image. Hint: target(x0, eps, a, s) says what is asked for.",
+        _loss(goal=lambda target, x0, x, eps, a, s: x),
+        "target takes x0 first, then eps. Hint: target(x0, eps, a, s).",
+        _loss(goal=lambda target, x0, x, eps, a, s: target(eps, x0, a, s)),
         "The squares are summed. Hint: take their mean, so that the learning rate does not depend on the size.",
         _loss(error=lambda d: d.square().sum()),
     ],
-    says="Each image gets its own t from 1 to T, and the network is asked for the noise in x_t.",
-    hint="x_t is mixed as in lesson 01 with bars[t], for the t that the network gets; the loss is a mean of squares.",
+    says="Each image gets its own t from 1 to T, and the network is asked for its target.",
+    hint="x_t is mixed as in lesson 01 with alpha[t] and sigma[t], for the t that the network gets; the loss is a mean.",
     see=_seen_in_loss,
-    tolerance=LOOSE | {"the mean of t": 0.05, "the factor of x0 in the noise": 0.05, RATIO: 1e-3},
+    tolerance=LOOSE | {"the mean of t": 0.2, "the factor of x0 in the noise": 0.05, RATIO: 1e-3},
     slack=0.05,
-    shapes="bars[t] has one number for each image, (B,); with images (B, C, H, W) it goes as reshape(-1, 1, 1, 1).",
+    shapes="alpha[t] has one number for each image, (B,); with images (B, C, H, W) it goes as reshape(-1, 1, 1, 1).",
 )
 
-LAST = "Noise is added on the last step, t = 1. Hint: x_0 is the result; add noise only while t > 1."
-STD = "the standard deviation of the fresh noise"
+
+def _pair(clean: bool = False) -> tuple[Level, Level]:
+    """A level and a lower one, with any scales: only the noise over the signal must fall."""
+    at = _level(0.7, between(0.3, 0.6), between(0.8, 1.1))
+    return at, _level(0.0, 1.0, 0.0) if clean else _level(0.4, between(0.7, 0.9), between(0.3, 0.6))
 
 
-def _seen_in_step(answer, x: Tensor, eps_hat: Tensor, bars: Tensor, t: int) -> dict[str, object]:
-    found = tensor(answer(x.clone(), eps_hat.clone(), bars, t), x.shape, f"x_{t - 1}")
-    (of_x, of_eps), rest = factors(found, x, eps_hat)
-    std, beta = rest.std().item(), 1 - bars[t] / bars[t - 1]
-    if t == 1 and std > 1e-4:
-        raise Mistake(LAST)
-    small = (beta * (1 - bars[t - 1]) / (1 - bars[t])).sqrt().item()
-    std = beta.sqrt().item() if t > 1 and abs(std - small) < 0.01 else std  # both variances are right
-    mean = {"the factor of x": of_x, "the factor of eps_hat": of_eps, "the mean of the fresh noise": rest.mean().item()}
-    return mean | {STD: std}
+def _added(at: Level, to: Level) -> Tensor:
+    return at.sigma**2 - (at.alpha / to.alpha * to.sigma) ** 2
 
 
-def _reverse(last=1, left=0, front=0, root=0.5, std=lambda beta, small: beta**0.5):
-    """A step that is right but for what is given: 1 puts the level it comes from for the one it goes to."""
-
-    def step(x, eps, bars, t):
-        bar, before = bars[t], bars[t - 1]
-        alpha, beta = bar / before, 1 - bar / before
-        x0 = (x - (1 - bar) ** root * eps) / bar**root
-        mean = (bars[t - 1 + front] ** 0.5 * beta * x0 + alpha**0.5 * (1 - bars[t - 1 + left]) * x) / (1 - bar)
-        return mean if t <= last else mean + std(beta, beta * (1 - before) / (1 - bar)) * torch.randn_like(x)
-
-    return step
+def _posterior(at: Level, to: Level) -> tuple[Tensor, Tensor, Tensor]:
+    beta = _added(at, to)
+    return (
+        to.alpha * beta / at.sigma**2,
+        at.alpha / to.alpha * to.sigma**2 / at.sigma**2,
+        to.sigma**2 * beta / at.sigma**2,
+    )
 
 
-reverse_step = Check(
-    about="Check ``function(x, eps_hat, bars, t)``: x_{t-1} of ancestral sampling, either variance, noiseless at t = 1.",
-    right=_reverse(),
-    cases=lambda: [(*torch.randn(2, 40_000, 1, 1, 1), _bars(T), t) for T, t in ((3, 1), (3, 3), (5, 2), (5, 4))],
+def _seen_in_posterior(answer, at: Level, to: Level) -> dict[str, object]:
+    found = answer(at, to)
+    if not isinstance(found, (tuple, list)) or len(found) != 3:
+        raise Mistake("Return three numbers: the weight of x0, the weight of x_t, and the variance.")
+    names = ("the weight of x0", "the weight of x_t", "the variance")
+    return {name: number(value, name) for name, value in zip(names, found, strict=True)}
+
+
+def _wrong_posterior(change: Callable[..., tuple]) -> Callable[..., tuple]:
+    return lambda at, to: change(at, to, *_posterior(at, to))
+
+
+posterior = Check(
+    about="Check ``function(at, to)``: the weights of x0 and x_t in the mean of q(x_to | x_at, x0), and its variance.",
+    right=_posterior,
+    cases=lambda: [_pair(), _pair(), _pair(clean=True)],
     mistakes=[
-        LAST,
-        _reverse(last=0),
-        "(1−ᾱ_t) stands where (1−ᾱ_{t−1}) belongs, in front of x_t. Hint: at the last step that factor must be 0.",
-        _reverse(left=1),
-        "The root is missing in the estimate of x0. Hint: its factors are √(1−ᾱ) and √ᾱ, as in lesson 01.",
-        _reverse(root=1),
-        "√ᾱ_t stands where √ᾱ_{t−1} belongs, in front of x0. Hint: x0 is scaled to the level you go to.",
-        _reverse(front=1),
-        "No noise is added at all. Hint: σ_t·z with fresh z, as long as t > 1.",
-        _reverse(last=10),
-        "The noise is scaled by a variance. Hint: β_t is a variance; the factor is its root √β_t.",
-        _reverse(std=lambda beta, small: beta),
-        _reverse(std=lambda beta, small: small),
+        "The weights are those of precisions, not of a mean. Hint: divide by the sum of the two precisions.",
+        lambda at, to: (
+            to.alpha / to.sigma**2,
+            at.alpha / to.alpha / _added(at, to),
+            to.sigma**2 * _added(at, to) / at.sigma**2,
+        ),
+        "This is the standard deviation. Hint: return the variance; whoever draws takes the root.",
+        _wrong_posterior(lambda at, to, k0, k1, v: (k0, k1, v**0.5)),
+        "This variance is β, that of the step up. Hint: x0 says something too, so less is left: σ_s²·β / σ_t².",
+        _wrong_posterior(lambda at, to, k0, k1, v: (k0, k1, _added(at, to))),
+        "The two weights are swapped. Hint: the weight of x0 comes first.",
+        _wrong_posterior(lambda at, to, k0, k1, v: (k1, k0, v)),
+        "The factor of the step is forgotten: x_t is about r·x_s, r = α_t / α_s. Hint: r stands in the weight of x_t.",
+        _wrong_posterior(lambda at, to, k0, k1, v: (k0, k1 * to.alpha / at.alpha, v)),
+        "σ_t² stands where σ_s² belongs, in the weight of x_t. Hint: at σ_s = 0 that weight must be 0.",
+        _wrong_posterior(lambda at, to, k0, k1, v: (k0, at.alpha / to.alpha, v)),
+        "α_t stands where α_s belongs, in the weight of x0. Hint: the first factor says that x_s is about α_s·x0.",
+        _wrong_posterior(lambda at, to, k0, k1, v: (k0 * at.alpha / to.alpha, k1, v)),
     ],
-    says="The step has the right mean and variance, and the last one adds no noise.",
-    hint="α_t is ᾱ_t / ᾱ_(t−1), β_t = 1 − α_t, and the variance of the fresh noise is β_t or the smaller β̃_t.",
-    see=_seen_in_step,
+    says="Two parabolas added up: the weights and the variance of the reverse step, for any two levels.",
+    hint="with r = α_t / α_s and β = σ_t² − r²·σ_s², precision 1/σ_s² + r²/β; multiply out, as σ_s may be 0.",
+    see=_seen_in_posterior,
+)
+
+
+bound_weight = Check(
+    about="Check ``function(at, to)``: the weight of ‖x0 - x̂0‖² in the bound, for the step from ``at`` to ``to``.",
+    right=lambda at, to: (to.snr - at.snr).item() / 2,
+    cases=lambda: [_pair() for _ in range(3)],
+    mistakes=[
+        "The half is missing. Hint: the distance of the means is divided by twice the variance.",
+        lambda at, to: to.snr - at.snr,
+        "This is the weight of the error of the noise. Hint: leave the error as one of x0; the weight of x0 is enough.",
+        lambda at, to: (to.snr / at.snr - 1) / 2,
+        "The weight of x0 must be squared, since the distance of the means is.",
+        lambda at, to: _posterior(at, to)[0] / (2 * _posterior(at, to)[2]),
+        "It is divided by a standard deviation. Hint: twice the variance, 2·β̃.",
+        lambda at, to: _posterior(at, to)[0] ** 2 / (2 * _posterior(at, to)[2] ** 0.5),
+        "It is divided by β. Hint: both Gaussians have the variance β̃ of the posterior.",
+        lambda at, to: _posterior(at, to)[0] ** 2 / (2 * _added(at, to)),
+    ],
+    says="Half of what the signal-to-noise ratio gains in the step: nothing else of the schedule matters.",
+    hint="the means differ by the weight of x0 times the error; square that, divide by 2·β̃, and simplify.",
+    what="the weight",
+)
+
+
+ONE_NOISE = "All samples get the same fresh noise. Hint: randn_like(x) draws for each of them."
+
+
+class _Gaussian:
+    """The exact denoiser of data N(mean, std²), which remembers what it is asked."""
+
+    def __init__(self):
+        self.mean, self.std, self.asked = between(0.5, 1.0), between(0.3, 0.6), []
+
+    def __call__(self, x: Tensor, level: Level) -> Denoised:
+        self.asked.append(level.t.item())
+        _, alpha, sigma = level.like(x)
+        gain = alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2)
+        self.last = self.mean + gain * (x - alpha * self.mean)
+        return Denoised(x, self.last, level)
+
+
+def _levels(steps: int) -> list[Level]:
+    times = [1.0, *sorted((torch.rand(steps - 1) * 0.15 + torch.arange(1, steps) / steps).tolist(), reverse=True), 0.0]
+    return [_level(t, max(0.05, (1 - t**2)) ** 0.5 if t else 1.0, min(0.95, t**2) ** 0.5) for t in times]
+
+
+def _seen_in_walk(answer, denoise: _Gaussian, x: Tensor, levels: list[Level]) -> dict[str, object]:
+    found = tensor(answer(denoise, x.clone(), levels), x.shape, "what is returned")
+    if not denoise.asked:
+        raise Mistake("The denoiser was never asked. Hint: denoise(x, at).x0 at each level but the last.")
+    (of_start, constant), rest = factors(found, x, torch.ones_like(x))
+    seen = {
+        "the list of times at which the denoiser is asked,": torch.tensor(denoise.asked),
+        "the noise of the last step": (found - denoise.last).std().item(),
+        "the part of the start that is left": of_start,
+        "the mean": constant,
+        "the spread": rest.std().item(),
+    }
+    if rest.std() < 1e-3 and not alike(found, answer(denoise, x.clone(), levels)):
+        raise Mistake(ONE_NOISE)
+    return seen
+
+
+def _walk(
+    where=lambda at, to: at,
+    noise=lambda x, to, beta, small: small**0.5 * torch.randn_like(x),
+    pairs=lambda levels: list(pairwise(levels)),
+    keeps=True,
+):
+    """A sampler that is right but for what is given."""
+
+    def walk(denoise, x, levels):
+        start = x
+        for at, to in pairs(levels):
+            k0, k1, small = _posterior(at, to)
+            x0 = denoise(x, where(at, to)).x0
+            x = k0 * x0 + k1 * (x if keeps else start) + noise(x, to, _added(at, to), small)
+        return x.to(start.dtype)
+
+    return walk
+
+
+ancestral = Check(
+    about="Check ``function(denoise, x, levels)``: the whole ancestral walk with the posterior's variance, to x_0.",
+    right=_walk(),
+    cases=lambda: [(_Gaussian(), torch.randn(40_000, 1), _levels(steps)) for steps in (3, 5)],
+    mistakes=[
+        "No fresh noise is added, and the samples crowd together. Hint: the root of the variance times randn_like(x).",
+        _walk(noise=lambda x, to, beta, small: 0),
+        "The noise is scaled by the variance. Hint: by its root.",
+        _walk(noise=lambda x, to, beta, small: small * torch.randn_like(x)),
+        "The fresh noise is uniform. Hint: randn_like, with an n for normal.",
+        _walk(noise=lambda x, to, beta, small: small**0.5 * torch.rand_like(x)),
+        ONE_NOISE,
+        _walk(noise=lambda x, to, beta, small: small**0.5 * torch.randn(x.shape[1:])),
+        "The fresh noise has the variance β, the other choice of Ho et al. Hint: take the posterior's here.",
+        _walk(noise=lambda x, to, beta, small: beta**0.5 * torch.randn_like(x) * (to.sigma > 0)),
+        "Noise is added on the last step, and nothing takes it out again. Hint: at σ = 0 the variance is 0.",
+        _walk(noise=lambda x, to, beta, small: beta**0.5 * torch.randn_like(x)),
+        "The denoiser is asked at the level you go to. Hint: x is still at the level you come from.",
+        _walk(where=lambda at, to: to),
+        "Each step begins with the noise of the start. Hint: x must become the result of the step.",
+        _walk(keeps=False),
+        "The walk stops one level early. Hint: pairwise(levels) ends with the step to the last level.",
+        _walk(pairs=lambda levels: list(pairwise(levels))[:-1]),
+    ],
+    says="On data whose every walk can be calculated, the walk ends with the right mean and the right spread.",
+    hint="for each pair (at, to): x0 = denoise(x, at).x0, then the mean and the variance of posterior(at, to).",
+    see=_seen_in_walk,
+    slack=0.03,
     tolerance={
-        "the factor of x": 0.015,
-        "the factor of eps_hat": 0.015,
-        "the mean of the fresh noise": 0.03,
-        STD: 0.01,
+        "the noise of the last step": 1e-3,
+        "the part of the start that is left": 0.015,
+        "the mean": 0.015,
+        "the spread": 0.01,
     },
+)
+
+
+class _Predictor:
+    """The exact noise predictor of data N(mean, std²) on tables: net(x, t / T)."""
+
+    def __init__(self, alpha: Tensor, sigma: Tensor):
+        self.alpha, self.sigma, self.mean, self.std = alpha, sigma, between(0.5, 1.0), between(0.3, 0.6)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        if not isinstance(t, Tensor) or t.shape != (len(x),):
+            raise Mistake(f"The network wants one time for each image, ({len(x)},).")
+        if t.max() > 1.001:
+            raise Mistake(SCALE)
+        at = (t * (len(self.alpha) - 1)).round().long()
+        alpha, sigma = self.alpha[at][:, None], self.sigma[at][:, None]
+        return sigma * (x - alpha * self.mean) / (alpha**2 * self.std**2 + sigma**2)
+
+
+def _seen_in_draw(answer, net: _Predictor, x: Tensor, alpha: Tensor, sigma: Tensor) -> dict[str, object]:
+    found = tensor(answer(net, x.clone(), alpha, sigma), x.shape, "what is returned")
+    (of_start, constant), rest = factors(found, x, torch.ones_like(x))
+    return {
+        "the part of the start that is left": of_start,
+        "the spread": rest.std().item(),
+        "the mean": constant if rest.std() > 1e-3 else None,  # of one noise for all it is one draw
+    }
+
+
+def _drawn(root=True, last=False, shared=False):
+    """Ho et al., algorithm 2, with the bugs that are asked for: no square, noise on the last step, one noise for all."""
+
+    def draw(net, x, alpha, sigma):
+        T = len(alpha) - 1
+        for i in range(T, 0, -1):
+            keep = alpha[i] / alpha[i - 1]
+            beta = 1 - keep**2 if root else 1 - keep
+            x = (x - beta / sigma[i] * net(x, torch.full((len(x),), i / T))) / keep
+            if i > 1 or last:
+                x = x + beta.sqrt() * torch.randn(x.shape[1:] if shared else x.shape)
+        return x
+
+    return draw
+
+
+three_bugs = Check(
+    about="Check ``function(net, x, alpha, sigma)``: algorithm 2 of Ho et al. without the three bugs it was found with.",
+    right=_drawn(),
+    cases=lambda: [(_Predictor(*tables), torch.randn(40_000, 1), *tables) for tables in (_tables(4), _tables(6))],
+    mistakes=[
+        "Each sample alone looks right, but they are not independent. Hint: which shape has the noise?",
+        _drawn(shared=True),
+        _drawn(shared=True, root=False),
+        _drawn(shared=True, last=True),
+        _drawn(root=False, last=True, shared=True),
+        "Every step is too small. Hint: keep is α_i / α_(i−1) = √(1 − β). So what is β?",
+        _drawn(root=False),
+        _drawn(root=False, last=True),
+        "The results are grainy: noise is added that nothing takes out again. Hint: what happens at i = 1?",
+        _drawn(last=True),
+    ],
+    says="Found, all three: β from the square, noise of its own for each sample, and none on the last step.",
+    hint="the mean is (x − β/σ_i · ε̂) / √(1 − β), the fresh noise has the variance β, and there is none at i = 1.",
+    see=_seen_in_draw,
+    tolerance={"the part of the start that is left": 0.02, "the mean": 0.02, "the spread": 0.02},
+    slack=0.03,
 )

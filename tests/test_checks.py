@@ -128,6 +128,8 @@ AT_OLD_VALUES = {
     "forward_step": lambda x0, bar: (lambda eps: (0.6 * x0 + 0.8 * eps, eps))(torch.randn_like(x0)),
     "chain_step": lambda x, beta: 0.8 * x + 0.6 * torch.randn_like(x),
     "signal_left": 0.222,
+    "jump_between": lambda alpha_s, sigma_s, alpha_t, sigma_t: (0.5, 0.6),
+    "last_beta": lambda T, signal: 0.0603,
     "denoising_loss": denoised,
     "psnr": lambda estimate, x: -10 * math.log10(estimate.square().mean()),
     "gain": gained,
@@ -254,6 +256,16 @@ def first_at_or_below(image, eps, levels, t):
     return [torch.lerp(image * levels[start].alpha, image, 0.0) + eps * levels[start].sigma, tuple(levels[start:])]
 
 
+def secant(T, signal):
+    """Newton's method on the logarithm of the signal, from the estimate."""
+    last = torch.tensor(-4 * math.log(signal) / T, dtype=torch.float64)
+    rise = torch.linspace(0, 1, T, dtype=torch.float64)
+    for _ in range(20):
+        betas = 1e-4 + (last - 1e-4) * rise
+        last = last + ((1 - betas).log().sum() / 2 - math.log(signal)) / (rise / (1 - betas)).sum() * 2
+    return last
+
+
 def slow_distances(samples, known):
     return torch.stack([min((s - k).double().square().sum().sqrt() for k in known) for s in samples])
 
@@ -318,6 +330,12 @@ UNUSUAL = [
     ("signal_left", np.float32(0.219)),
     ("signal_left", linear_beta(300)(1.0).alpha),
     ("signal_left", np.array([0.2191])),
+    (
+        "jump_between",
+        lambda a, s, b, t: [torch.tensor(b) / a, np.sqrt(np.float64(t) ** 2 - (b / a * s) ** 2)],
+    ),
+    ("jump_between", lambda a, s, b, t: (b * a**-1, b * math.sqrt((t / b) ** 2 - (s / a) ** 2))),
+    ("last_beta", secant),
     ("psnr", peak_snr),
     ("psnr", lambda estimate, x: 10 * torch.log10(1 / F.mse_loss(estimate.double(), x.double()))),
     (

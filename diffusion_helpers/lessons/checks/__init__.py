@@ -5,7 +5,7 @@ there is a file for each lesson, with the right answer, the cases and the known 
 """
 
 from .engine import Check, Mistake
-from .lesson01 import alpha_bar, chain_step, forward_step, signal_left
+from .lesson01 import alpha_bar, chain_step, forward_step, jump_between, last_beta, signal_left
 from .lesson02 import best_constant, denoising_loss, gain, psnr
 from .lesson03 import ddpm_loss, reverse_step, time_condition
 from .lesson04 import but_not, drop_labels, guided_eps, guided_walk, two_widths

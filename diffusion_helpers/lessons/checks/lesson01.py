@@ -155,3 +155,87 @@ signal_left = Check(
     see=lambda answer: {"signal_left": number(answer, "signal_left")},
     tolerance={"signal_left": 1.2e-3},  # ᾱ and the signal-to-noise ratio are 2.4e-3 apart
 )
+
+
+def _two_levels() -> tuple[float, float, float, float]:
+    """Signal and noise scales at an early and at a later time, of a path that preserves no variance."""
+    alpha, sigma = between(0.7, 0.95), between(0.1, 0.4)
+    return alpha, sigma, alpha * between(0.4, 0.8), sigma + between(0.3, 0.6)
+
+
+def _between(factor=lambda early, late: late / early, std=lambda a, early, late: (late**2 - a**2 * early**2) ** 0.5):
+    def answer(alpha_s, sigma_s, alpha_t, sigma_t):
+        a = factor(alpha_s, alpha_t)
+        return a, std(a, sigma_s, sigma_t)
+
+    return answer
+
+
+jump_between = Check(
+    about="Check ``function(alpha_s, sigma_s, alpha_t, sigma_t)``: a and b of x_t = a x_s + b eps for s before t.",
+    right=_between(),
+    cases=lambda: [_two_levels() for _ in range(3)],
+    mistakes=[
+        "The factor is that of the jump from clean data, α_t. Hint: x_s has been scaled by α_s already.",
+        _between(factor=lambda early, late: late),
+        "The factor is upside down. Hint: a times α_s must be α_t, and α falls with time.",
+        _between(factor=lambda early, late: early / late, std=lambda a, early, late: None),
+        "b² is 1 − a², which is right only where α² + σ² = 1. Hint: compare the variance of all the noise with σ_t².",
+        _between(std=lambda a, early, late: (1 - a**2) ** 0.5),
+        "The noise in x_s is counted at full strength. Hint: it is scaled by a as well, its variance by a².",
+        _between(std=lambda a, early, late: (late**2 - early**2) ** 0.5),
+        "The noise in x_s is scaled by a, but variances are scaled by a². Hint: a² σ_s².",
+        _between(std=lambda a, early, late: (late**2 - a * early**2) ** 0.5),
+        "The standard deviations are subtracted. Hint: it is the variances that add up.",
+        _between(std=lambda a, early, late: late - a * early),
+        _between(std=lambda a, early, late: late - early),
+        "This is the variance b². Hint: b is what the noise is multiplied by, its root.",
+        _between(std=lambda a, early, late: late**2 - a**2 * early**2),
+        "All the noise of time t is added, on top of what x_s holds. Hint: b² is what is missing to σ_t².",
+        _between(std=lambda a, early, late: late),
+    ],
+    says="a = α_t / α_s, and b² is what the noise in x_s lacks to σ_t², on any path.",
+    hint="a α_s must be α_t, and a² σ_s² + b² must be σ_t².",
+    what=("the factor a", "the standard deviation b"),
+)
+
+
+def _signal(T: int, last: float) -> float:
+    """The signal scale after T steps whose beta rise from 1e-4 to ``last``."""
+    return (1 - torch.linspace(1e-4, last, T, dtype=torch.float64)).prod().sqrt().item()
+
+
+def _last_for(T: int, signal: float) -> float:
+    low, high = 1e-4, 0.999
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _signal(T, middle) > signal else (low, middle)
+    return low
+
+
+def _seen_in_last(answer, T: int, signal: float) -> dict[str, object]:
+    return {"beta_T": number(answer(T, signal), "beta_T")}
+
+
+last_beta = Check(
+    about="Check ``function(T, signal)``: the last of T betas from 1e-4 for which sqrt(alpha_bar) at the end is signal.",
+    right=_last_for,
+    cases=lambda: [(int(between(80, 160)), between(0.02, 0.1)), (int(between(300, 500)), between(0.005, 0.3))],
+    mistakes=[
+        "This is the estimate, with log(1−β) ≈ −β. Hint: it is where to begin; now compute α for a β_T and close in.",
+        lambda T, signal: -4 * torch.tensor(signal).log().item() / T - 1e-4,
+        lambda T, signal: -4 * torch.tensor(signal).log().item() / T,
+        "With this β_T it is α² that is as asked for. Hint: the signal scale α is the root of the product.",
+        lambda T, signal: _last_for(T, signal**0.5),
+        "The root of the product is taken twice. Hint: α² is the product, so α is its root.",
+        lambda T, signal: _last_for(T, signal**2),
+        "This is the β of steps that are all alike. Hint: β rises evenly from 0.0001 to β_T, so β_T is about twice the mean.",
+        lambda T, signal: 1 - signal ** (2 / T),
+        "This is the mean of the β. Hint: they rise from 0.0001, so the last is about twice the mean.",
+        lambda T, signal: (_last_for(T, signal) + 1e-4) / 2,
+    ],
+    says="The β that rise to this value leave exactly the signal that was asked for.",
+    hint="α² is the product of all 1 − β; a higher β_T leaves less of it.",
+    see=_seen_in_last,
+    tolerance={"beta_T": 2e-4},
+)

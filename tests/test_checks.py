@@ -2,7 +2,7 @@
 
 import math
 import re
-from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -92,7 +92,6 @@ def test_the_values_that_are_tried_are_drawn_anew(name) -> None:
 # Right for the values that each check once tried, and wrong for others. The randomness, if any, is as it should be.
 
 BETAS = torch.tensor([0.1, 0.2, 0.5, 0.25], dtype=torch.float64)
-ends = torch.eye(10)[[3, 8]]
 
 
 def noisy(net, x0, alpha, sigma, target):
@@ -153,8 +152,9 @@ AT_OLD_VALUES = {
     "three_bugs": in_three_steps,
     "drop_labels": lambda y, p, null: torch.where(torch.rand(len(y)) < 0.25, 10, y),
     "guided_eps": lambda c, u, gamma: u + 5 * (c - u),
-    "gamma_to_w": lambda gamma: {0.0: -1.0, 1.0: 0.0}.get(gamma, 4.0),
-    "interpolate_labels": lambda first, last, share: F.normalize((1 - share) * ends[0] + share * ends[1], dim=0),
+    "guided_walk": lambda denoise, x, y, gamma, levels: denoise(x, levels[0], y).x0,
+    "two_widths": lambda c, u, gamma: (c, c),
+    "but_not": lambda u, c, n, gamma, eta: c if gamma else u + eta * (u - n),
     "frechet": lambda mu1, cov1, mu2, cov2: 0.0 if mu1.equal(mu2) else 14.1187,
     "limit_of_many": lambda sizes, values: 0.25,
     "nearest_distances": lambda samples, known: torch.tensor([0.0, 3.8234, 3.8659, 4.0598, 4.2378]),
@@ -191,7 +191,8 @@ def test_what_is_right_at_single_values_alone_fails_with_a_hint(name) -> None:
         ("even_weights", lambda labels: labels.bincount()[labels].reciprocal() * (1 + torch.arange(len(labels)))),
         ("even_weights", lambda labels: 1.0 - (labels == labels[0]).float()),
         ("even_weights", lambda labels: -1 / labels.bincount()[labels]),
-        ("interpolate_labels", lambda first, last, share: torch.eye(10)[5]),
+        ("two_widths", lambda c, u, gamma: (c * u, u / c)),
+        ("but_not", lambda u, c, n, gamma, eta: gamma * u),
         ("edit_start", lambda image, eps, levels, t: (image, None)),
         ("frechet", lambda mu1, cov1, mu2, cov2: (cov1 @ cov2).sum() * 1j),
     ],
@@ -210,8 +211,8 @@ def test_a_coincidence_at_one_value_does_not_name_another_mistake() -> None:
 
 
 def test_a_general_hint_says_what_was_given_returned_and_expected() -> None:
-    hint = told(checks.gamma_to_w, lambda gamma: 7.5)
-    assert re.match(r"For gamma = 0: w is 7.5, expected -1. Hint: ", hint)
+    hint = told(checks.limit_of_many, lambda sizes, values: 7.5)
+    assert re.search(r" is 7.5, expected [\d.]+. Hint: ", hint)
     assert "(4,): expected (5,)" in told(checks.alpha_bar, lambda betas: betas)
 
 
@@ -364,6 +365,15 @@ def scatter_weights(labels):
     return 100 / counts.gather(0, labels)
 
 
+def by_score(denoise, x, y, gamma, levels):
+    """Euler steps of the flow, whose velocity is eps - x0."""
+    for at, to in pairwise(levels):
+        c, u = (denoise(x, at, torch.eye(3)[y] * known) for known in (1, 0))
+        velocity = u.eps - u.x0 + gamma * (c.eps - c.x0 - u.eps + u.x0)
+        x = x + (to.t - at.t).float() * velocity
+    return x
+
+
 UNUSUAL = [
     ("alpha_bar", accumulated),
     ("alpha_bar", logged),
@@ -417,21 +427,12 @@ UNUSUAL = [
         "guided_eps",
         lambda c, u, gamma: torch.tensor([b + gamma * (a - b) for a, b in zip(c.tolist(), u.tolist(), strict=True)]),
     ),
-    ("gamma_to_w", lambda gamma: torch.tensor([gamma - 1])),
-    ("gamma_to_w", lambda gamma: np.float32(gamma) - np.float32(1)),
-    ("gamma_to_w", lambda gamma: -(Fraction(1) - Fraction(gamma))),
+    ("guided_walk", by_score),
     (
-        "interpolate_labels",
-        lambda first, last, share: F.normalize(
-            (1 - share) * F.one_hot(torch.tensor(first), 10) + share * F.one_hot(torch.tensor(last), 10), dim=0
-        ),
+        "two_widths",
+        lambda c, u, gamma: [1 / math.sqrt(gamma * u**2 + c**2 - gamma * c**2) * c * u, u * (c / u) ** gamma],
     ),
-    (
-        "interpolate_labels",
-        lambda first, last, share: torch.tensor(
-            [((1 - share) * (i == first) + share * (i == last)) / math.hypot(share, 1 - share) for i in range(10)]
-        ),
-    ),
+    ("but_not", lambda u, c, n, gamma, eta: (1 - gamma + eta) * u.double() + gamma * c - eta * n),
     ("frechet", symmetric_root),
     (
         "frechet",
@@ -530,11 +531,11 @@ def test_a_forgotten_reshape_is_told_how() -> None:
 
 @pytest.mark.parametrize("error", [NotImplementedError, ZeroDivisionError, RuntimeError, ValueError, NameError])
 def test_other_errors_keep_their_type(error) -> None:
-    def answer(gamma):
+    def answer(c, u, gamma):
         raise error("of another kind")
 
     with pytest.raises(error, match="of another kind"):
-        checks.gamma_to_w(answer)
+        checks.guided_eps(answer)
 
 
 def test_an_answer_may_write_into_what_it_is_given(capsys) -> None:

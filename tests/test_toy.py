@@ -65,3 +65,9 @@ def test_the_tilted_density_is_the_label_s_own_at_gamma_one():
     own = toy.log_density(x, level, torch.full((601,), 2)).exp()
     assert torch.allclose(tilted(toy, x, level, 2, 1.0), own / (own.sum() * 0.01), rtol=1e-3)
     assert torch.allclose(tilted(toy, x, level, 3, 5.0).sum(), torch.tensor(100.0))
+
+
+def test_the_tilted_density_forgets_the_label_at_gamma_zero_even_where_its_chance_rounds_to_zero():
+    toy, x, level = TOY.along(0), torch.linspace(-2.6, 2.6, 521)[:, None], schedules.flow()(0.0)
+    for label in range(3):
+        assert torch.allclose(tilted(toy, x, level, label, 0.0), tilted(toy, x, level, 3, 0.0))

@@ -8,7 +8,7 @@ from .engine import Check, Mistake
 from .lesson01 import alpha_bar, chain_step, forward_step, jump_between, last_beta, signal_left
 from .lesson02 import best_constant, best_line, denoising_loss, exact_denoiser
 from .lesson03 import ancestral, bound_weight, ddpm_loss, posterior, residual_block, three_bugs, tweedie
-from .lesson04 import drop_labels, gamma_to_w, guided_eps, interpolate_labels
+from .lesson04 import but_not, drop_labels, guided_eps, guided_walk, two_widths
 from .lesson05 import frechet, limit_of_many, nearest_distances
 from .lesson06 import ddim_step, order_of_convergence, strided_posterior
 from .lesson07 import edit_start, keep_known, view

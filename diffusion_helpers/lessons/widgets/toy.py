@@ -21,7 +21,9 @@ SPAN = (-2.6, 2.6)
 
 def tilted(toy: Mixture, x: Tensor, level: schedules.Level, label: int, gamma: float) -> Tensor:
     """The density proportional to p(x) p(y | x)^gamma on an even grid x (N, 1) at the level, (N,): its sum times the step is 1."""
-    log = toy.log_density(x, level) + (gamma * toy.chances(x, level)[:, label].log() if label < toy.classes else 0)
+    log = toy.log_density(x, level)
+    if label < toy.classes:  # p(y | x) is p(x | y) / p(x), up to a constant: its logarithm is finite everywhere
+        log = log + gamma * (toy.log_density(x, level, torch.full((len(x),), label)) - log)
     return (log - log.max()).exp() / (log - log.max()).exp().sum() / (x[1, 0] - x[0, 0])
 
 

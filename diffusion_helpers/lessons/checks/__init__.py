@@ -12,4 +12,5 @@ from .lesson04 import drop_labels, gamma_to_w, guided_eps, interpolate_labels
 from .lesson05 import frechet, limit_of_many, nearest_distances
 from .lesson06 import ddim_step, order_of_convergence, strided_posterior
 from .lesson07 import edit_start, keep_known, view
+from .lesson08 import convert, euler_walk, flow_loss, loss_weight
 from .lesson09 import ema_step, even_weights, huber

@@ -3,15 +3,17 @@
 One network, ``ResidualUNet((16, 32))``, is trained anew for each pair of objective and path and each seed, on the 5,000
 digits that come with the package. Everything else is the same for all: the order of the images, stratified uniform
 times, Muon with its rate falling to 0, the averaged weights, and for drawing 20 steps of DDIM with the labels as they
-are and x0 clipped to [-1, 1]. No setting was searched, for any of the pairs. FID and the share of digits read as asked
-are through ``mnist-classifier``, on N = 1000; the error of x0 is at each log SNR the mean over 300 test digits. The results go to a JSON file after each run, and a second start goes on
-from there.
+are and x0 clipped to [-1, 1]. The learning rates were chosen by the loss of flow on the flow path, with another seed;
+nothing was searched for the others. FID and the share of digits read as asked are through ``mnist-classifier``, on
+N = 500; the error of x0 is at each log SNR the mean over 300 test digits. The results go to a JSON file after each run,
+and a second start goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,7 +30,7 @@ CHOICES = {
     "ε, linear β": ("eps", {"name": "linear_beta"}),
     "flow, cosine": ("flow", {"name": "cosine"}),
 }  # target and path; the most asked for first, if time runs out
-PROTOCOL = {"widths": [16, 32], "images": 5000, "epochs": 5, "batch": 64, "lr": 2e-3, "ema": 0.999}
+PROTOCOL = {"widths": [16, 32], "images": 5000, "epochs": 3, "batch": 32, "lr": 1e-2, "rest": 1e-2, "ema": 0.999}
 LOG_SNR = [-8, -6, -4, -2, 0, 2, 4, 6]
 PROTOCOL |= {
     "log_snr": LOG_SNR,
@@ -36,7 +38,7 @@ PROTOCOL |= {
     "times": "stratified",
     "sampler": "ddim, x0 clipped",
     "evaluations": 20,
-    "N": 1000,
+    "N": 500,
 }
 
 
@@ -50,7 +52,12 @@ def trained(kind: str, schedule: dict, seed: int, training: data.Images) -> tupl
         return model.loss(data.symmetric(images), labels, model.schedule.stratified(len(images)))
 
     options = {name: PROTOCOL[name] for name in ("epochs", "batch", "lr", "ema")}
-    options |= {"optimizer": train.Muon, "decay": train.linear, "seed": seed, "bar": False}
+    options |= {
+        "optimizer": partial(train.Muon, rest=PROTOCOL["rest"]),
+        "decay": train.linear,
+        "seed": seed,
+        "bar": False,
+    }
     losses = [step.loss for step in train.fit(model, loss, (training.images, training.labels), **options)]
     last = losses[-len(losses) // 10 :]
     return model, len(losses), sum(last) / len(last)

@@ -156,7 +156,9 @@ AT_OLD_VALUES = {
     "euler_walk": lambda denoise, x, times, path: x + (times[-1] - times[0]) * (denoise(x, 0.5, 0.5) - x),
     "convert": lambda p, x, alpha, sigma, c, k: 0.8 * x - 0.6 * p,
     "loss_weight": lambda alpha, sigma, c, k: (0.5 * c[1] - 0.5 * c[0]) / 0.25,
-    "flow_loss": lambda net, x0: F.mse_loss(net(0.5 * x0 + 0.5 * torch.randn_like(x0), torch.full((len(x0), 1), 0.5)), x0),
+    "flow_loss": lambda net, x0: F.mse_loss(
+        net(0.5 * x0 + 0.5 * torch.randn_like(x0), torch.full((len(x0), 1), 0.5)), x0
+    ),
     "even_weights": lambda labels: torch.tensor([1 / 5, 1 / 5, 1, 1 / 5, 1 / 2, 1 / 5, 1 / 2, 1 / 5]),
 }
 

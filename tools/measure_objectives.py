@@ -100,7 +100,7 @@ def main() -> None:
     judge, full, test = weights.load("mnist-classifier"), data.load("mnist", "train"), data.load("mnist", "test")
     reference = metrics.extract(data.symmetric(test.images), judge, test.labels)
     real = metrics.extract(data.symmetric(full.images[: 6 * PROTOCOL["N"]]), judge, full.labels[: 6 * PROTOCOL["N"]])
-    found["reference"] = {"test images": len(test.images), "training images for the floor": len(full.images)}
+    found["reference"] = {"test images": len(test.images), "training images for the floor": len(real)}
 
     for name, (kind, schedule) in CHOICES.items():
         for seed in chosen.seeds:

@@ -168,6 +168,12 @@ AT_OLD_VALUES = {
     "view": lambda x, back: x.rot90(1 if back else -1, (2, 3)),
     "huber": lambda prediction, target: 1.1927,
     "ema_step": lambda average, weight, decay: 0.9 * average + 0.1 * weight,
+    "euler_walk": lambda denoise, x, times, path: x + (times[-1] - times[0]) * (denoise(x, 0.5, 0.5) - x),
+    "convert": lambda p, x, alpha, sigma, c, k: 0.8 * x - 0.6 * p,
+    "loss_weight": lambda alpha, sigma, c, k: (0.5 * c[1] - 0.5 * c[0]) / 0.25,
+    "flow_loss": lambda net, x0: F.mse_loss(
+        net(0.5 * x0 + 0.5 * torch.randn_like(x0), torch.full((len(x0), 1), 0.5)), x0
+    ),
     "even_weights": lambda labels: torch.tensor([1 / 5, 1 / 5, 1, 1 / 5, 1 / 2, 1 / 5, 1 / 2, 1 / 5]),
 }
 
@@ -374,6 +380,22 @@ def by_score(denoise, x, y, gamma, levels):
     return x
 
 
+def recursive_walk(denoise, x, times, path):
+    if len(times) < 2:
+        return x
+    alpha, sigma, d_alpha, d_sigma = path(times[0])
+    x0 = denoise(x, alpha, sigma)
+    speed = d_sigma / sigma * x + (d_alpha - d_sigma * alpha / sigma) * x0
+    return recursive_walk(denoise, x - (times[0] - times[1]) * speed, times[1:], path)
+
+
+def stratified_flow(net, x0):
+    n = len(x0)
+    t = ((torch.randperm(n) + torch.rand(n)) / n).unsqueeze(1)
+    eps = torch.normal(torch.zeros_like(x0), 1.0)
+    return (net(torch.lerp(x0, eps, t), t.flatten()) + x0 - eps).pow(2).mean(1).mean()
+
+
 UNUSUAL = [
     ("alpha_bar", accumulated),
     ("alpha_bar", logged),
@@ -471,6 +493,15 @@ UNUSUAL = [
     ("huber", lambda a, b: (lambda d, m: (m * (d - m / 2)).mean().double())((a - b).abs(), (a - b).abs().clamp(max=1))),
     ("ema_step", lambda average, weight, decay: average.lerp(weight, 1 - decay)),
     ("ema_step", lambda average, weight, decay: average.mul_(decay).add_(weight, alpha=1 - decay)),
+    ("euler_walk", recursive_walk),
+    (
+        "convert",
+        lambda p, x, alpha, sigma, c, k: (
+            torch.tensor(k) @ torch.linalg.solve(torch.tensor([[alpha, sigma], [*c]]), torch.stack([x, p]))
+        ),
+    ),
+    ("loss_weight", lambda a, s, c, k: (1 + ((c[1] - k[1]) * a - (c[0] - k[0]) * s) / (k[1] * a - k[0] * s)) ** 2),
+    ("flow_loss", stratified_flow),
     ("even_weights", scatter_weights),
     ("even_weights", lambda labels: torch.tensor([1 / labels.tolist().count(label) for label in labels.tolist()])),
 ]

@@ -55,6 +55,12 @@ def test_the_table_has_the_best_report_of_each_model(results, tmp_path):
     assert readme.read_text(encoding="utf-8") == page
 
 
+def test_experiments_of_other_forms_beside_the_reports_are_passed_over(results):
+    (results / "objectives.json").write_text('{"protocol": {}, "runs": []}')
+    assert len(reports.stored(results)) == 3
+    assert len(reports.stored()) > 40
+
+
 def test_the_table_needs_reports_and_one_pair_of_marks(results, tmp_path):
     readme, begin, end = tmp_path / "README.md", results_table.BEGIN, results_table.END
     for page in ("none", begin, f"{end}\n{begin}", 2 * f"{begin}{end}"):

@@ -78,7 +78,8 @@ def stored(folder: Path | None = None) -> list[dict]:
     Raises ValueError when there are none.
     """
     folder = folder or RESULTS
-    reports = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")]
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+    reports = [report for report in found if "recipe" in report]  # experiments of other forms lie there too
     if not reports:
         raise ValueError(f"no .json file in {folder}: expected reports that this command wrote")
     return sorted(reports, key=lambda r: (r["recipe"]["model"], r["evaluations_per_sample"], r["recipe"]["gamma"] or 0))

@@ -12,4 +12,5 @@ from .lesson04 import but_not, drop_labels, guided_eps, guided_walk, two_widths
 from .lesson05 import frechet, limit_of_many, nearest_distances
 from .lesson06 import ddim_step, order_of_convergence, strided_posterior
 from .lesson07 import edit_start, keep_known, view
+from .lesson08 import convert, euler_walk, flow_loss, loss_weight
 from .lesson09 import ema_step, even_weights, huber

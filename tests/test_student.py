@@ -47,7 +47,7 @@ def copy_of(path) -> NotebookNode:
 
 
 def test_every_lesson_with_exercises_has_its_copy():
-    assert [path.name for path in student.lessons()] == sorted(path.name for path in student.STUDENT.iterdir())
+    assert [path.name for path in student.lessons()] == sorted(path.name for path in student.STUDENT.glob("*.ipynb"))
     assert len(student.lessons()) >= 5
 
 

@@ -2,11 +2,13 @@
 
 A copy is a lesson without its solutions, hidden tests, folded answers and outputs, and with checks that are locked.
 nbgrader takes them out, by the marks that the lesson carries; only the answers and the badge are ours.
-The copies lie in teaching/student, where no test executes them: their exercises are not done.
+The copies lie in teaching/student, with the glossary that they link to, and no test executes them there: their
+exercises are not done.
 """
 
 import copy
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -83,6 +85,7 @@ def main() -> None:
     for path in lessons():
         nbformat.write(student_copy(nbformat.read(path, as_version=4), path.stem), STUDENT / path.name)
         print(f"student/{path.name}")
+    shutil.copy(NOTEBOOKS / "glossary.md", STUDENT)
 
 
 if __name__ == "__main__":

@@ -62,5 +62,6 @@ def test_installed_alone_it_loads_a_model_and_its_reports(wheel, tmp_path):
     command = [sys.executable, "-c", LOAD, str(site)]
     done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    models, reports = (len(list((PACKAGE / kind).iterdir())) for kind in ("shipped", "bench/results"))
-    assert done.stdout.split() == [str(models), str(reports)]
+    models = list((PACKAGE / "shipped").iterdir())
+    reports = [file for file in (PACKAGE / "bench/results").iterdir() if '"recipe"' in file.read_text(encoding="utf8")]
+    assert done.stdout.split() == [str(len(models)), str(len(reports))]

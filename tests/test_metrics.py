@@ -40,7 +40,7 @@ def features(values, labels=None, network="net"):
     return Features(values, 3 * values[:, :4], network, labels)
 
 
-# ---- Frechet distance
+# ---- Fréchet distance
 
 
 def test_frechet_of_a_gaussian_to_itself_is_zero():

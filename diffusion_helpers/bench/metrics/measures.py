@@ -18,7 +18,7 @@ def gaussian(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def frechet(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> float:
-    """The Frechet distance between two Gaussians, squared: |mu1 - mu2|² + tr(cov1 + cov2 - 2 sqrt(cov1 cov2)).
+    """The Fréchet distance between two Gaussians, squared: |mu1 - mu2|² + tr(cov1 + cov2 - 2 sqrt(cov1 cov2)).
 
     Means (D,), covariances (D, D), computed in float64. sqrt(cov1 cov2) has the trace of the root of
     S cov2 S with S = sqrt(cov1), which is symmetric: its root is that of its eigenvalues.
@@ -39,7 +39,7 @@ def frechet(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> float:
 
 
 def fid(values: Tensor, reference: Tensor) -> float:
-    """Frechet distance between Gaussians fitted to features (N, D) and (M, D): 0 if alike, biased upwards at small N.
+    """Fréchet distance between Gaussians fitted to features (N, D) and (M, D): 0 if alike, biased upwards at small N.
 
     Raises ValueError for shapes that do not match, NaN, or fewer than 2 images; warns if N or M is not above D,
     where a covariance is singular and most of the distance is bias.

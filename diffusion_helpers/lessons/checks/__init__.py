@@ -9,7 +9,7 @@ from .lesson01 import alpha_bar, chain_step, forward_step, jump_between, last_be
 from .lesson02 import best_constant, best_line, denoising_loss, exact_denoiser
 from .lesson03 import ancestral, bound_weight, ddpm_loss, posterior, residual_block, three_bugs, tweedie
 from .lesson04 import but_not, drop_labels, guided_eps, guided_walk, two_widths
-from .lesson05 import frechet, limit_of_many, nearest_distances
+from .lesson05 import copied_share, frechet, limit_of_many, one_sided, pairing
 from .lesson06 import ddim_step, order_of_convergence, strided_posterior
 from .lesson07 import edit_start, keep_known, view
 from .lesson08 import convert, euler_walk, flow_loss, loss_weight

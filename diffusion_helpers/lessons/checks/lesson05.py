@@ -8,7 +8,50 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .engine import Check, between
+from ...bench import metrics
+from .engine import Check, between, tensor
+
+
+def _paired(x: Tensor, y: Tensor) -> Tensor:
+    """The squared differences of the numbers in order, (n,)."""
+    return (x.sort().values - y.sort().values).square()
+
+
+def _two_heaps() -> tuple[Tensor, Tensor]:
+    x, y = torch.randn(2, int(between(4, 40)), dtype=torch.float64)
+    return x, between(-1, 1) + between(0.5, 2) * y
+
+
+pairing = Check(
+    about="Check ``function(x, y)``: the smallest mean of (x - y)² over all pairings of x (n,) with y (n,).",
+    right=lambda x, y: _paired(x, y).mean().item(),
+    cases=lambda: [_two_heaps() for _ in range(3)],
+    mistakes=[
+        "The numbers are paired as they come. Hint: which order of both makes all the ways short?",
+        lambda x, y: (x - y).square().mean(),
+        "Only one set is sorted. Hint: the smallest of one belongs to the smallest of the other.",
+        lambda x, y: (x.sort().values - y).square().mean(),
+        lambda x, y: (x - y.sort().values).square().mean(),
+        "The smallest is paired with the largest: this is the dearest plan. Hint: sort both the same way.",
+        lambda x, y: (x.sort().values - y.sort(descending=True).values).square().mean(),
+        "Each goes to its nearest, so that some are taken twice. Hint: one to one.",
+        lambda x, y: (x[:, None] - y).square().min(1).values.mean(),
+        lambda x, y: (x[:, None] - y).square().min(0).values.mean(),
+        "This is the mean over all pairs, a plan that spreads each grain evenly. Hint: choose who goes to whom.",
+        lambda x, y: (x[:, None] - y).square().mean(),
+        "This compares the means only. Hint: two heaps in one place may differ in width.",
+        lambda x, y: (x.mean() - y.mean()).square(),
+        "This is the sum over the pairs. Hint: the mean.",
+        lambda x, y: _paired(x, y).sum(),
+        "The differences are not squared. Hint: the cost of a move is the square of its length.",
+        lambda x, y: _paired(x, y).sqrt().mean(),
+        "This is the root of the cost. Hint: the squared distance; do not take the root at the end.",
+        lambda x, y: _paired(x, y).mean().sqrt(),
+    ],
+    says="No pairing is cheaper than that of the sorted numbers.",
+    hint="swap the partners of two pairs whose ways cross, and see what that saves.",
+    what="the cost",
+)
 
 
 def _root_trace(cov1: Tensor, cov2: Tensor) -> Tensor:
@@ -31,7 +74,7 @@ def _one_gaussian() -> tuple[Tensor, ...]:
 
 
 frechet = Check(
-    about="Check ``function(mu1, cov1, mu2, cov2)``: the squared Frechet distance between two Gaussians.",
+    about="Check ``function(mu1, cov1, mu2, cov2)``: the squared Fréchet distance between two Gaussians.",
     right=lambda mu1, cov1, mu2, cov2: _distance()(mu1, cov1, mu2, cov2).item(),
     cases=lambda: [(*_gaussian(D), *_gaussian(D)) for D in (2, 3, 4)] + [_one_gaussian()],
     mistakes=[
@@ -92,42 +135,74 @@ limit_of_many = Check(
 )
 
 
-def _apart(samples: Tensor, known: Tensor) -> Tensor:
-    """The difference of each sample and each known image, (N, M, pixels)."""
-    return (samples[:, None] - known).flatten(2)
+def _ends(answer: Callable, real: Tensor) -> dict[str, object]:
+    found = metrics.neighbourhoods(tensor(answer(real), real.shape, "the answer"), real)
+    return {
+        "the precision": found["precision"],
+        "the number of tenths of the real images that are reached": int(10 * found["recall"]),
+    }
 
 
-def _images(N: int, M: int, side: int) -> tuple[Tensor, Tensor]:
-    """N samples, the first a copy, and M known images."""
-    known = torch.randn(M, 1, side, side)
-    return torch.cat([known[M // 2 : M // 2 + 1], torch.randn(N - 1, 1, side, side)]), known
-
-
-nearest_distances = Check(
-    about="Check ``function(samples, known)``: the Euclidean distance of each sample to its nearest known image, (N,).",
-    right=lambda samples, known: _apart(samples, known).norm(dim=2).min(1).values,
-    cases=lambda: [_images(5, 7, 4), _images(6, 3, 5), _images(3, 8, 3)],
+one_sided = Check(
+    about="Check ``function(real)``: samples (M, D) of precision 1 and recall below 0.1, against real (M, D).",
+    right=lambda real: real[:1].repeat(len(real), 1),
+    cases=lambda: [(torch.randn(int(between(60, 120)), D),) for D in (2, 4, 8)],
     mistakes=[
-        "One number for each training image. Hint: take the minimum over the training images, dim=1.",
-        lambda samples, known: _apart(samples, known).norm(dim=2).min(0).values,
-        "These are squared distances. Hint: take the root, or use torch.cdist.",
-        lambda samples, known: _apart(samples, known).square().sum(2).min(1).values,
-        "These are distances to the farthest image. Hint: the minimum, not the maximum.",
-        lambda samples, known: _apart(samples, known).norm(dim=2).max(1).values,
-        "These are mean distances to all images. Hint: the minimum over the training images.",
-        lambda samples, known: _apart(samples, known).norm(dim=2).mean(1),
-        "These are indices of the nearest images. Hint: .min(1) returns values and indices; return .values.",
-        lambda samples, known: _apart(samples, known).norm(dim=2).argmin(1),
-        "These are mean squared differences per pixel. Hint: the length of the difference: add up, then the root.",
-        lambda samples, known: _apart(samples, known).square().mean(2).min(1).values,
-        "These are the largest differences in one pixel. Hint: the Euclidean length over all pixels.",
-        lambda samples, known: _apart(samples, known).abs().amax(2).min(1).values,
-        "These are sums of absolute differences. Hint: the Euclidean length: squares, sum, root.",
-        lambda samples, known: _apart(samples, known).abs().sum(2).min(1).values,
+        "These are the real images: they reach everything. Hint: be good at one thing.",
+        lambda real: real,
+        "These reach more than a tenth. Hint: how few different images do you need?",
+        lambda real: real[: len(real) // 2 + 1].repeat(2, 1)[: len(real)],
+        lambda real: real[: len(real) // 4 + 1].repeat(4, 1)[: len(real)],
+        "This is the other end, poor precision and high recall. Hint: stay where a real image is.",
+        lambda real: 5 * real,
+        lambda real: 10 * real,
+        "No sample is near anything real. Hint: where is a point that is surely in a real ball?",
+        lambda real: real + 100,
+        lambda real: torch.full_like(real, 100.0),
     ],
-    says="Each sample has its distance to the nearest training image, and a copy has 0.",
-    hint="the length of the difference to each training image, then the smallest.",
-    what="the list of distances",
-    tolerance={"the list of distances": 5e-3},  # |a|² + |b|² − 2ab in float32 loses that much beside a copy
-    shapes="compare each sample with each known image: (N, 1, ...) with (1, M, ...), or torch.cdist of flat images.",
+    says="Every sample is in a real ball, and they reach less than a tenth of the real images.",
+    hint="each sample must lie in a real ball, and the samples' own balls must be small.",
+    see=_ends,
+)
+
+
+def _shares(estimate: Callable = lambda p, q: (p - q) / (1 - q), below: Callable = torch.lt) -> Callable:
+    def answer(distances: Tensor, control: Tensor, q: float) -> float:
+        return estimate(below(distances, control.quantile(q)).double().mean().item(), q)
+
+    return answer
+
+
+def _some_copied() -> tuple[Tensor, Tensor, float]:
+    """Distances of samples of which some are copies, and of unseen images."""
+    distances, control = 9 + 2 * torch.randn(2, 400, dtype=torch.float64)
+    copies = int(between(80, 240))
+    return torch.cat([torch.rand(copies, dtype=torch.float64), distances[copies:]]), control, between(0.05, 0.3)
+
+
+copied_share = Check(
+    about="Check ``function(distances, control, q)``: the share of copies, if a share q of the rest is below the limit.",
+    right=_shares(),
+    cases=lambda: [_some_copied() for _ in range(3)],
+    mistakes=[
+        "This is the share of all samples that lie below. Hint: some that are no copies lie there as well.",
+        _shares(lambda p, q: p),
+        "The q of all samples is taken away. Hint: only those that are no copies, 1 − c, have a share q below.",
+        _shares(lambda p, q: p - q),
+        "The difference is divided by q. Hint: solve p = c + (1 − c) q for c.",
+        _shares(lambda p, q: (p - q) / q),
+        "This is a ratio of shares. Hint: solve p = c + (1 − c) q for c.",
+        _shares(lambda p, q: p / q),
+        _shares(lambda p, q: p / (1 - q)),
+        "Those above the limit are counted. Hint: a copy lies nearer than unseen images do.",
+        _shares(below=torch.gt),
+        _shares(lambda p, q: p, below=torch.gt),
+        "q is used as a distance. Hint: the limit is the quantile of the control, control.quantile(q).",
+        lambda distances, control, q: ((distances < q).double().mean() - q) / (1 - q),
+        "The limit is a quantile of the samples themselves, so a share q lies below it always. Hint: of the control.",
+        lambda distances, control, q: ((distances < distances.quantile(q)).double().mean() - q) / (1 - q),
+    ],
+    says="What lies below the limit by chance is taken out, and the copies are left.",
+    hint="p = c + (1 − c) q, where p is the share of the samples below control.quantile(q).",
+    what="the share of copies",
 )

@@ -29,8 +29,8 @@ PANELS := formgrader validate_assignment assignment_list course_list
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks --log-level=WARN --allow-root
 
-test: $(COURSEWORK)
-	$(BIN)/python -m pytest
+test: check
+	$(BIN)/python -m pytest notebooks
 
 check: $(COURSEWORK)
 	$(BIN)/python -m pytest tests --numprocesses=auto --dist=loadfile

@@ -182,7 +182,6 @@ UPRIGHT = View(lambda x: x, lambda x: x)
 VERTICAL_FLIP = View(lambda x: x.flip(-2), lambda x: x.flip(-2))
 HALF_TURN = View(lambda x: x.rot90(2, (-2, -1)), lambda x: x.rot90(2, (-2, -1)))
 QUARTER_TURN = View(lambda x: x.rot90(1, (-2, -1)), lambda x: x.rot90(-1, (-2, -1)))
-NEGATIVE = View(lambda x: -x, lambda x: -x)
 
 
 def tiles(size: int, side: int, generator: torch.Generator | None = None) -> View:

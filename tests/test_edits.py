@@ -408,7 +408,7 @@ VIEWS = {
     "vertical flip": edits.VERTICAL_FLIP,
     "half turn": edits.HALF_TURN,
     "quarter turn": edits.QUARTER_TURN,
-    "negative": edits.NEGATIVE,
+    "negative": edits.View(lambda x: -x, lambda x: -x),
     "tiles": edits.tiles(8, 2, torch.Generator().manual_seed(1)),
     "pixels": edits.tiles(8, 1, torch.Generator().manual_seed(1)),
 }

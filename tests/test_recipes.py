@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from diffusion_helpers import data, weights
-from diffusion_helpers.bench import recipes
-from diffusion_helpers.bench.recipes import RECIPES, Recipe, classifier_held_out, classifier_loss, one_step_held_out
+from diffusion_helpers.bench import held_out, recipes
+from diffusion_helpers.bench.recipes import RECIPES, Recipe, classifier_loss
 from diffusion_helpers.denoise import Denoiser
 from diffusion_helpers.schedules import flow, linear_beta
 
@@ -88,29 +88,29 @@ def test_the_loss_of_every_recipe_is_finite_and_its_figures_come_with_n(name):
 @pytest.mark.parametrize("sigma", [0.2, 0.5])
 def test_the_identity_network_leaves_all_the_noise(sigma):
     part = digits(100)
-    figures = one_step_held_out(nn.Identity(), part, sigma)
+    figures = held_out.one_step(nn.Identity(), part, sigma)
     error = sigma**2 * (2 / part.images.numel()) ** 0.5  # one standard error of a variance
     assert abs(figures["mse"] - sigma**2) < 6 * error
     assert figures["psnr"] == pytest.approx(-10 * math.log10(figures["mse"]), abs=1e-3)
 
 
 def test_a_perfect_one_step_denoiser_has_no_error_and_a_grey_one_has_the_known_error():
-    assert one_step_held_out(Constant(1.0), digits(10, pixel=255))["mse"] == 0
-    assert one_step_held_out(Constant(0.5), digits(10, pixel=255))["mse"] == pytest.approx(0.25)
+    assert held_out.one_step(Constant(1.0), digits(10, pixel=255))["mse"] == 0
+    assert held_out.one_step(Constant(0.5), digits(10, pixel=255))["mse"] == pytest.approx(0.25)
 
 
 def test_a_held_out_figure_is_the_same_every_time():
     part = digits(600)
-    assert one_step_held_out(nn.Identity(), part) == one_step_held_out(nn.Identity(), part)
+    assert held_out.one_step(nn.Identity(), part) == held_out.one_step(nn.Identity(), part)
     model = Denoiser(Constant(0.0), "eps", linear_beta(10))
     before = torch.get_rng_state()
-    figures = recipes.diffusion_held_out(model, part)
-    assert torch.equal(torch.get_rng_state(), before) and figures == recipes.diffusion_held_out(model, part)
+    figures = held_out.diffusion(model, part)
+    assert torch.equal(torch.get_rng_state(), before) and figures == held_out.diffusion(model, part)
     assert abs(figures["eps_mse"] - 1) < 6 * (2 / part.images.numel()) ** 0.5  # 0 leaves the variance of eps
 
 
 def test_the_flow_figure_of_a_network_of_zeros_is_the_variance_of_its_target():
-    figures = recipes.diffusion_held_out(Denoiser(Constant(0.0), "flow", flow()), digits(100, pixel=255))
+    figures = held_out.diffusion(Denoiser(Constant(0.0), "flow", flow()), digits(100, pixel=255))
     assert figures["flow_mse"] == pytest.approx(2, abs=6 * 2.5 / (100 * 784) ** 0.5)  # E (eps - 1)^2 = 2, sd 2.45
 
 
@@ -123,13 +123,13 @@ def test_the_held_out_figure_of_a_guided_model_is_with_the_true_labels():
             return super().forward(x)
 
     model, part = Denoiser(Spy(0.0), "eps", linear_beta(10)), digits(50)
-    recipes.diffusion_held_out(model, part)
+    held_out.diffusion(model, part)
     assert torch.equal(model.net.y, part.labels)
 
 
 def test_accuracy_is_the_share_of_right_names_and_balanced_accuracy_its_mean_over_classes():
     part = data.Images(digits(20).images, torch.tensor([3] * 15 + [0] * 4 + [7]), "local")
-    figures = classifier_held_out(names(torch.full((20,), 3)), part)
+    figures = held_out.classifier(names(torch.full((20,), 3)), part)
     assert figures == {"accuracy": 0.75, "balanced_accuracy": pytest.approx(1 / 3), "N": 20}
 
 
@@ -188,7 +188,7 @@ def test_digits_are_turned_at_most_ten_degrees_both_ways():
 TOY = Recipe(
     spec={"network": "CourseUNet", "config": {"D": 1}},
     loss=recipes.one_step_loss,
-    held_out=one_step_held_out,
+    held_out=held_out.one_step,
     fit={"epochs": 2, "batch": 8, "lr": 1e-3},
 )
 FIELDS = (
@@ -219,7 +219,7 @@ def test_a_run_writes_a_model_whose_card_has_every_field(toy, tmp_path, capsys):
         "balanced": False,
     }
     assert (found["images_seen"], found["precision"]) == (2 * 2 * 8, "float32")
-    assert found["held_out"] == one_step_held_out(weights.load(path), toy["test"])  # of the weights as shipped
+    assert found["held_out"] == held_out.one_step(weights.load(path), toy["test"])  # of the weights as shipped
 
 
 def test_an_interrupted_run_goes_on_and_ends_where_the_whole_run_ends(toy, tmp_path, monkeypatch):

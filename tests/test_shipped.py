@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusion_helpers import data, edits, samplers, weights
-from diffusion_helpers.bench import evaluate, recipes, reports
+from diffusion_helpers.bench import evaluate, held_out, recipes, reports
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
 
@@ -90,11 +90,11 @@ def test_the_denoiser_beats_one_hundredth(test_digits) -> None:
     net = weights.load("mnist-denoiser")
     with torch.no_grad():
         assert net(torch.rand(2, 1, 28, 28)).shape == (2, 1, 28, 28)
-    assert recipes.one_step_held_out(net, test_digits)["mse"] < 0.010
+    assert held_out.one_step(net, test_digits)["mse"] < 0.010
 
 
 def test_the_classifier_names_the_digits(test_digits) -> None:
-    assert recipes.classifier_held_out(weights.load("mnist-classifier"), test_digits)["accuracy"] > 0.985
+    assert held_out.classifier(weights.load("mnist-classifier"), test_digits)["accuracy"] > 0.985
 
 
 def test_guided_samples_are_the_digits_that_were_asked_for() -> None:
@@ -109,8 +109,7 @@ def test_guided_samples_are_the_digits_that_were_asked_for() -> None:
 @pytest.mark.parametrize(("name", "least"), [("fashion", 0.90), ("cells", 0.90)])
 def test_the_other_classifiers_name_their_classes(name, least) -> None:
     assert (
-        recipes.classifier_held_out(weights.load(f"{name}-classifier"), first(data.load(name, "test"), 900))["accuracy"]
-        > least
+        held_out.classifier(weights.load(f"{name}-classifier"), first(data.load(name, "test"), 900))["accuracy"] > least
     )
 
 

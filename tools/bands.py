@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from diffusion_helpers import data, schedules, weights
-from diffusion_helpers.bench import recipes
+from diffusion_helpers.bench import held_out
 from diffusion_helpers.denoise import Denoiser
 from diffusion_helpers.unet import CourseUNet
 
@@ -58,8 +58,8 @@ def error(kind: str, model: nn.Module, test: data.Images) -> float:
     """
     check(kind, model)
     if kind == "denoiser":
-        return recipes.one_step_held_out(model, test)["mse"]
-    return recipes.diffusion_held_out(Denoiser(model.net, "eps", SCHEDULE), test)["eps_mse"]
+        return held_out.one_step(model, test)["mse"]
+    return held_out.diffusion(Denoiser(model.net, "eps", SCHEDULE), test)["eps_mse"]
 
 
 def share(found: float, band: dict) -> float:

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from .. import data, schedules, train, weights
 from ..denoise import Denoiser
+from . import held_out
 
 
 @dataclass(frozen=True)
@@ -112,49 +113,6 @@ def classifier_loss(
     return loss
 
 
-@torch.no_grad()
-def one_step_held_out(net: nn.Module, test: data.Images, sigma: float = 0.5) -> dict:
-    """MSE and PSNR (dB, peak 1) of ``net`` on noisy test images, one noise draw each, seed 0."""
-    generator = torch.Generator().manual_seed(0)
-    total = 0.0
-    for images in test.images.split(500):
-        x = data.unit(images)
-        z = x + sigma * torch.randn(x.shape, generator=generator).to(x)
-        total += F.mse_loss(net(z), x, reduction="sum").item()
-    mse = total / test.images.numel()
-    return {
-        "mse": mse,
-        "psnr": -10 * torch.tensor(mse).log10().item(),
-        "sigma": sigma,
-        "N": len(test.images),
-        "seed": 0,
-    }
-
-
-@torch.no_grad()
-def diffusion_held_out(model: Denoiser, test: data.Images) -> dict:
-    """Loss of ``model`` on the test images with their labels: one uniform t and one noise draw each, seed 0."""
-    total = 0.0
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for images, labels in zip(test.images.split(500), test.labels.split(500), strict=True):
-            y = labels if model.classes else None
-            total += model.eval().loss(data.symmetric(images), y, drop=0.0).item() * len(images)
-    return {f"{model.kind}_mse": total / len(test.images), "N": len(test.images), "seed": 0}
-
-
-@torch.no_grad()
-def classifier_held_out(net: nn.Module, test: data.Images) -> dict:
-    """Share of the test images that ``net`` names rightly, and the mean of that share over the classes."""
-    right = torch.cat([net(data.symmetric(images)).argmax(1) for images in test.images.split(500)]) == test.labels
-    shares = [right[test.labels == label].double().mean() for label in test.labels.unique()]
-    return {
-        "accuracy": right.double().mean().item(),
-        "balanced_accuracy": torch.stack(shares).mean().item(),
-        "N": len(test.images),
-    }
-
-
 def hardware(device: torch.device) -> str:
     """How cards and reports name what a model ran on: the GPU, or the number of CPU threads."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
@@ -181,33 +139,33 @@ RECIPES: dict[str, Recipe] = {
     "mnist-denoiser": Recipe(
         spec={"network": "CourseUNet", "config": {"D": 32}},
         loss=one_step_loss,
-        held_out=one_step_held_out,
+        held_out=held_out.one_step,
         fit={"epochs": 5, "batch": 256, "lr": 1e-3},
     ),
     "mnist-classifier": Recipe(
         spec={"network": "Classifier", "config": {}},
         loss=classifier_loss,
-        held_out=classifier_held_out,
+        held_out=held_out.classifier,
         fit={"epochs": 12, "batch": 128, "lr": 2e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
         labels=True,
     ),
     "mnist-ddpm": Recipe(
         spec=_course(0, 32),
         loss=stratified_loss,
-        held_out=diffusion_held_out,
+        held_out=held_out.diffusion,
         fit={"epochs": 24, "batch": 64, "lr": 2e-3},
     ),
     "mnist-guided": Recipe(
         spec=_course(10, 32),
         loss=stratified_loss,
-        held_out=diffusion_held_out,
+        held_out=held_out.diffusion,
         fit={"epochs": 24, "batch": 64, "lr": 2e-3},
         labels=True,
     ),
     "mnist-guided-residual": Recipe(
         spec=_residual({"widths": [64, 96], "classes": 10}),
         loss=logit_normal_loss,
-        held_out=diffusion_held_out,
+        held_out=held_out.diffusion,
         fit=_RESIDUAL_FIT,
         labels=True,
     ),
@@ -215,7 +173,7 @@ RECIPES: dict[str, Recipe] = {
         spec={"network": "Classifier", "config": {}},
         loss=classifier_loss,
         augment=data.flip,
-        held_out=classifier_held_out,
+        held_out=held_out.classifier,
         fit={"epochs": 12, "batch": 128, "lr": 2e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
         labels=True,
         data_set="fashion",
@@ -223,7 +181,7 @@ RECIPES: dict[str, Recipe] = {
     "fashion-guided": Recipe(
         spec=_residual({"widths": [64, 96], "classes": 10}),
         loss=logit_normal_loss,
-        held_out=diffusion_held_out,
+        held_out=held_out.diffusion,
         fit=_RESIDUAL_FIT | {"epochs": 10},
         labels=True,
         data_set="fashion",
@@ -232,7 +190,7 @@ RECIPES: dict[str, Recipe] = {
         spec={"network": "Classifier", "config": {"classes": 3, "width": 16, "channels": 3, "size": 64}},
         loss=classifier_loss,
         augment=data.turn,
-        held_out=classifier_held_out,
+        held_out=held_out.classifier,
         fit={"epochs": 8, "batch": 64, "lr": 1e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
         labels=True,
         data_set="cells",
@@ -242,7 +200,7 @@ RECIPES: dict[str, Recipe] = {
         spec=_residual({"widths": [48, 64, 96, 96], "attention": [1, 2], "classes": 3, "channels": 3, "dropout": 0.1}),
         loss=logit_normal_loss,
         augment=data.turn,
-        held_out=diffusion_held_out,
+        held_out=held_out.diffusion,
         fit=_RESIDUAL_FIT | {"epochs": 14, "batch": 32, "ema": 0.999},
         labels=True,
         data_set="cells",

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from .. import data, schedules, train, weights
 from ..denoise import Denoiser
-from . import evaluate, metrics, recipes, reports
+from . import evaluate, held_out, metrics, recipes, reports
 
 SET = "mnist"
 SNAPSHOTS = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85)  # shares of the time
@@ -213,7 +213,7 @@ def run(
     card = {"name": entry.name, "spec": entry.spec, "recipe": f"a speed run: {text}", "batch": entry.batch}
     card |= {"lr": entry.lr, "rest": entry.rest, "seed": seed, "precision": "float32", "draw": entry.draws[MOST]}
     card |= figures | recipes.provenance(model, SET, training, CPU)
-    card["held_out"] = recipes.diffusion_held_out(model, data.load(SET, "test"))
+    card["held_out"] = held_out.diffusion(model, data.load(SET, "test"))
 
     weights.save(model, to, card)
     how = partial(evaluate.Run.of, samples=samples, seed=seed)

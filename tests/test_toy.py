@@ -5,7 +5,7 @@ import torch
 
 from diffusion_helpers import edits, samplers, schedules
 from diffusion_helpers.lessons.toy import TOY
-from diffusion_helpers.lessons.widgets.toy import tilted
+from diffusion_helpers.lessons.widgets.toy import tilted, toy_explorer
 
 FLOW = schedules.flow()
 
@@ -71,3 +71,12 @@ def test_the_tilted_density_forgets_the_label_at_gamma_zero_even_where_its_chanc
     toy, x, level = TOY.along(0), torch.linspace(-2.6, 2.6, 521)[:, None], schedules.flow()(0.0)
     for label in range(3):
         assert torch.allclose(tilted(toy, x, level, label, 0.0), tilted(toy, x, level, 3, 0.0))
+
+
+@pytest.mark.parametrize("options", [{"steps": 3}, {"label": 2, "gamma": 3.0}])
+def test_every_control_of_the_explorer_changes_its_picture(options):
+    explorer = toy_explorer(**options)
+    for name, control in explorer.controls.items():
+        before = explorer.image.value
+        control.value = control.options[0][1] if name == "label" else control.value + control.step
+        assert explorer.image.value != before, name

@@ -23,12 +23,12 @@ NAMES = sorted(path.stem for path in (lab.ROOT / "notebooks").glob("*.ipynb"))
 CONTROLS = {
     "01_adding_noise": (3, 0, 0, 0),
     "02_one_step_denoiser": (1, 1, 1, 1),
-    "03_ddpm": (2, 3, 1, 0),
+    "03_ddpm": (2, 2, 0, 0),
     "04_guidance": (0, 7, 1, 0),
     "05_evaluation": (2, 0, 0, 0),
     "06_faster_sampling": (0, 2, 1, 0),
     "07_editing": (6, 3, 5, 2),
-    "08_objectives_and_flow": (1, 3, 1, 0),
+    "08_objectives_and_flow": (1, 2, 0, 0),
     "09_beyond_digits": (3, 0, 0, 0),
 }
 OUTPUT = ".jp-OutputArea-output"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,31 +45,36 @@ def toy_frame(t: float, steps: int, gamma: float, label: int) -> Figure:
     toy, path = TOY.along(0), schedules.flow()
     x, times = torch.linspace(*SPAN, 261)[:, None], torch.linspace(0, 1, 101)
     walks = _walks(label, steps, gamma)
-    state = min(walks, key=lambda state: abs(state.level.t.item() - t))
+    at = torch.stack([state.level.t for state in walks])  # (steps + 1,), falling
+    places = torch.stack([state.x[:, 0] for state in walks])  # (steps + 1, 3000)
+    after = int((at > t).sum())
+    before = max(after - 1, 0)
+    done = (at[before] - t) / (at[before] - at[after]) if after else 0.0
+    now, level = torch.lerp(places[before], places[after], done), path(t)  # on this path a DDIM step is straight
     figure, [[left, right]] = plots.subplots(8.8, 3.2, 1, 2, width_ratios=[1.7, 1], sharey=True)
     shade = torch.stack([tilted(toy, x, path(time.item()), label, gamma) for time in times], 1)
     left.imshow(shade, extent=(0, 1, *SPAN), origin="lower", aspect="auto", cmap="Blues", vmax=1.2)
-    at = [state.level.t.item() for state in walks]
-    left.plot(at, torch.stack([state.x[:24, 0] for state in walks]), color=plots.COLOURS[6], lw=0.6)
-    left.axvline(state.level.t, color=plots.COLOURS[1])
+    left.plot(at, places[:, :24], color=plots.COLOURS[6], lw=0.6)
+    left.axvline(t, color=plots.COLOURS[1])
     left.invert_xaxis()
     left.set(xlabel="t, from noise to data", ylabel="x", title=f"24 walks of {steps} steps", ylim=SPAN)
-    heights, edges = torch.histogram(state.x[:, 0], bins=65, range=SPAN, density=True)
+    heights, edges = torch.histogram(now, bins=65, range=SPAN, density=True)
     right.stairs(heights, edges, orientation="horizontal", fill=True, color=plots.COLOURS[5], label="3,000 walks")
     name = "p(x)" if label == toy.classes else f"p(x) p({label} | x)^{gamma:g}"
-    right.plot(tilted(toy, x, state.level, label, gamma), x[:, 0], color=plots.COLOURS[1], label=name)
-    right.set(xlabel="density", title=f"at t = {state.level.t:.2f}", xlim=(0, 2.2))
+    right.plot(tilted(toy, x, level, label, gamma), x[:, 0], color=plots.COLOURS[1], label=name)
+    right.set(xlabel="density", title=f"at t = {t:.2f}", xlim=(0, 2.2))
     right.legend(frameon=False, loc="upper right", fontsize=8)
     return figure
 
 
-def toy_explorer(t: float = 0.0, steps: int = 40, gamma: float = 1.0, label: int = TOY.classes) -> Explorer:
-    """Sliders over the toy: the time looked at, the number of steps, the label and how strongly it guides."""
-    labels = [("any", TOY.classes), *((str(y), y) for y in range(TOY.classes))]
+def toy_explorer(t: float = 0.0, steps: int = 40, gamma: float = 1.0, label: int | None = None) -> Explorer:
+    """Sliders over the toy: the time looked at and the number of steps; if a label is given, label and guidance too."""
     controls = {
         "t": slider(value=t, min=0.0, max=1.0, step=0.05, description="time t"),
         "steps": slider(value=steps, min=1, max=60, description="steps"),
-        "gamma": slider(value=gamma, min=0.0, max=5.0, step=0.5, description="guidance γ"),
-        "label": choice(labels, label, "label"),
     }
+    if label is None:
+        return Explorer(partial(toy_frame, gamma=gamma, label=TOY.classes), controls)
+    controls["gamma"] = slider(value=gamma, min=0.0, max=5.0, step=0.5, description="guidance γ")
+    controls["label"] = choice([(str(y), y) for y in range(TOY.classes)], label, "label")
     return Explorer(toy_frame, controls)

@@ -1,6 +1,6 @@
 # make lab        open the lessons in JupyterLab
 # make test       every test, and every notebook from top to bottom
-# make check      the tests without the lessons: less than three minutes on two cores
+# make check      the tests without the lessons: about four minutes on two cores
 # make full       what needs the full data sets, where DIFFUSION_DATA names them
 # make browser    the notebooks and their sliders in JupyterLab and headless Chromium (Debian: apt install chromium)
 # make notebooks  write the outputs of the notebooks anew

@@ -187,7 +187,7 @@ def test_the_entries_keep_to_the_rules(entry):
 @pytest.mark.parametrize(
     ("other", "samples", "message"),
     [
-        ({"steps": 7}, SAMPLES, "24 evaluations a sample by .*'steps': 7.*expected at most 20"),
+        ({"steps": 7, "interval": (0.0, 1.0)}, SAMPLES, "24 evaluations a sample by .*'steps': 7.*expected at most 20"),
         ({"gamma": 1.0, "steps": 12}, SAMPLES, "22 evaluations"),
         ({"fewer": {"4": {"sampler": "ddim", "steps": 3}}}, SAMPLES, "6 evaluations .*: expected at most 4"),
         ({"fewer": {"4": {"sampler": "euler"}}}, SAMPLES, "draw .*'euler'"),

@@ -67,7 +67,7 @@ class Entry:
     spec: dict = field(
         default_factory=lambda: {
             "network": "ResidualUNet",
-            "config": {"widths": [32, 64], "classes": 10},
+            "config": {"widths": [32, 64], "attention": [], "classes": 10},
             "kind": "flow",
             "schedule": {"name": "flow"},
         }
@@ -76,19 +76,19 @@ class Entry:
     drop: float = 0.1
     batch: int = 128
     optimizer: str = "Muon"
-    lr: float = 2e-3
+    lr: float = 4e-3
     rest: float = 1e-3
     decay: str = "linear"
     ema: float = 0.999
     clip: float = 1.0
     sampler: str = "heun"
     steps: int = 6
-    gamma: float = 1.25
-    interval: tuple[float, float] = (0.0, 1.0)
+    gamma: float = 1.5
+    interval: tuple[float, float] = (0.2, 0.9)
     fewer: dict[str, dict] = field(
         default_factory=lambda: {
             "10": {"sampler": "dpmpp_2m", "steps": 5},
-            "4": {"sampler": "dpmpp_2m", "steps": 2},
+            "4": {"sampler": "dpmpp_2m", "steps": 2, "gamma": 1.25, "interval": [0.0, 1.0]},
             "2": {"sampler": "ddim", "steps": 2, "gamma": 1.0},
             "1": {"sampler": "ddim", "steps": 1, "gamma": 1.0},
         }
@@ -123,6 +123,7 @@ COURSE = Entry(
     sampler="ddim",
     steps=10,
     gamma=2.0,
+    interval=(0.0, 1.0),
     fewer={"10": {"steps": 5}, "4": {"steps": 2}, "2": {"steps": 1}, "1": {"steps": 1, "gamma": 1.0}},
 )
 

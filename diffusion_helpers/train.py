@@ -7,20 +7,16 @@ the loop body. Nothing is lost on an interrupt: the network is left with its ave
 from __future__ import annotations
 
 import math
-import os
-import signal
-import threading
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+from .resume import Random, checksum, order, restore_state, save_state, whole
 
 
 class Step(NamedTuple):
@@ -193,7 +189,7 @@ def fit(
 
         model.to(memory_format=torch.channels_last)  # the order of numbers that convolutions are fastest in
         average = averaged(model, ema).eval()
-        optim, random = optimizer(model.parameters(), lr=lr), _Random(seed, device)
+        optim, random = optimizer(model.parameters(), lr=lr), Random(seed, device)
         parts = {"model": model, "average": average, "optimizer": optim, "random": random}
         path = None if checkpoint is None else Path(checkpoint)
         rates = [group["lr"] for group in optim.param_groups]
@@ -204,14 +200,14 @@ def fit(
             same |= {"accumulate": accumulate, "autocast": str(autocast), "device": device.type}
             same["optimizer"] = f"{type(optim).__name__} {optim.defaults}"
             same["rates"] = [rate * decay(i / 8) for rate in rates for i in range(8)]
-            same["data"] = [f"{tuple(part.shape)} {part.dtype} {_checksum(part)}" for part in data]
+            same["data"] = [f"{tuple(part.shape)} {part.dtype} {checksum(part)}" for part in data]
             if path.exists():
-                done, spent = _restore(path, same, parts)
+                done, spent = restore_state(path, same, parts)
         saved = since
         half_made = False  # an error within a step leaves it so: that state is not one to go on from
 
         def save() -> None:
-            _save(path, {"run": same, "done": done, "seconds": spent}, parts)
+            save_state(path, {"run": same, "done": done, "seconds": spent}, parts)
 
         # In a notebook each redraw is three messages. A front end that reads them only after the cell, as nbval does,
         # holds about 2,000 and loses the rest, the end of the cell among them: so one redraw a second.
@@ -220,8 +216,8 @@ def fit(
         try:
             while (progress := spent / seconds if steps is None else done / steps) < 1:
                 epoch, place = divmod(done, per_epoch)
-                picked = _order(N, seed, epoch)[place * batch : (place + 1) * batch].to(device)
-                with _whole():
+                picked = order(N, seed, epoch)[place * batch : (place + 1) * batch].to(device)
+                with whole():
                     half_made = True
                     factor = decay(progress)
                     for group, rate in zip(optim.param_groups, rates, strict=True):
@@ -252,7 +248,7 @@ def fit(
                 yield Step(done, steps, epoch + 1, total, lr * factor, average.module, place == per_epoch - 1, spent)
                 since = time.monotonic()
         finally:
-            with _whole():  # a second press of stop waits until the model is usable and the state is written
+            with whole():  # a second press of stop waits until the model is usable and the state is written
                 shown.close()
                 try:
                     if path is not None and not half_made:
@@ -262,78 +258,3 @@ def fit(
                     model.eval()
 
     return training()
-
-
-@lru_cache(maxsize=1)
-def _order(N: int, seed: int, epoch: int) -> Tensor:
-    """The order of the images in an epoch: a function of seed and epoch, so a resumed run finds it again."""
-    return torch.randperm(N, generator=torch.Generator().manual_seed(1_000_003 * seed + epoch))
-
-
-def _checksum(part: Tensor) -> str:
-    return f"{zlib.crc32(part.cpu().contiguous().view(torch.uint8).numpy()):08x}"
-
-
-class _Random:
-    """Within the block the global random state is training's own; outside it is the caller's, untouched."""
-
-    def __init__(self, seed: int, device: torch.device):
-        self.device = device
-        self.states = {
-            each.type: torch.Generator(each).manual_seed(seed).get_state() for each in {torch.device("cpu"), device}
-        }
-
-    def _swap(self, *error: object) -> None:
-        for kind, kept in self.states.items():  # torch itself has that of the CPU, torch.cuda and torch.mps the others
-            module = torch if kind == "cpu" else getattr(torch, kind)
-            where = (self.device,) if kind == "cuda" else ()
-            self.states[kind] = module.get_rng_state(*where)
-            module.set_rng_state(kept, *where)
-
-    __enter__ = __exit__ = _swap
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return dict(self.states)
-
-    def load_state_dict(self, states: dict[str, Tensor]) -> None:
-        self.states = dict(states)
-
-
-@contextmanager
-def _whole() -> Iterator[None]:
-    """Hold back Ctrl-C (the notebook's stop button) until the block is done, so that no update is half made."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python delivers signals to the main thread only
-        return
-    pressed = []
-    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if pressed:
-        raise KeyboardInterrupt
-
-
-def _save(path: Path, facts: dict, parts: dict) -> None:
-    partial = path.with_name(path.name + ".part")  # a crash while writing leaves the last whole file
-    torch.save(facts | {name: part.state_dict() for name, part in parts.items()}, partial)
-    os.replace(partial, path)
-
-
-def _restore(path: Path, same: dict, parts: dict) -> tuple[int, float]:
-    """Bring ``parts`` to where the checkpoint of this very run left them: the steps done, and their seconds."""
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        other = {key: value for key, value in same.items() if found["run"].get(key) != value}
-    except Exception as error:  # a damaged file can end in any
-        raise ValueError(f"{path}: expected a whole checkpoint, but it cannot be read ({error})") from None
-    if other:
-        was = {key: found["run"].get(key) for key in other}
-        raise ValueError(f"{path}: checkpoint of another run with {was}, expected {other}; delete it to begin anew")
-    try:
-        for name, part in parts.items():
-            part.load_state_dict(found[name])
-        return found["done"], found["seconds"]
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: checkpoint of another network ({error})") from None

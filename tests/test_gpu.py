@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from diffusion_helpers import data, edits, samplers, schedules, train, weights
-from diffusion_helpers.bench import evaluate, recipes
+from diffusion_helpers.bench import evaluate, losses
 from diffusion_helpers.denoise import Denoiser
 from diffusion_helpers.unet import CourseUNet, ResidualUNet
 
@@ -38,20 +38,20 @@ def pure_noise_loss(net):
 
 
 def course_loss(model):
-    return recipes.diffusion_loss(model)
+    return losses.diffusion_loss(model)
 
 
 def stratified_loss(model):
-    return recipes.diffusion_loss(model, schedules.logit_normal)
+    return losses.diffusion_loss(model, schedules.logit_normal)
 
 
 def turned_loss(model):
-    return recipes.diffusion_loss(model, schedules.logit_normal, data.turn)
+    return losses.diffusion_loss(model, schedules.logit_normal, data.turn)
 
 
 # The network, loss, data and settings of each training cell in the full budget, by lesson.
 CELLS = {
-    "02": (lambda: CourseUNet(128), recipes.one_step_loss, (1, 28, 28), 0, {"batch": 256, "lr": 1e-4}),
+    "02": (lambda: CourseUNet(128), losses.one_step_loss, (1, 28, 28), 0, {"batch": 256, "lr": 1e-4}),
     "02 pure noise": (lambda: CourseUNet(128), pure_noise_loss, (1, 28, 28), 0, {"batch": 256, "lr": 1e-4}),
     "03 and 05": (
         lambda: Denoiser(CourseUNet(64, time=True), "eps", COURSE),

@@ -146,7 +146,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_model(whole, tmp_path, mon
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(train, "_save", full)
+    monkeypatch.setattr(train, "save_state", full)
     net = fresh()
     with pytest.raises(OSError, match="no space left"):
         list(steps_of(net, checkpoint=tmp_path / "run"))

@@ -13,7 +13,7 @@ import bands
 import torch
 
 from diffusion_helpers import data, schedules, train
-from diffusion_helpers.bench import recipes
+from diffusion_helpers.bench import losses
 from diffusion_helpers.denoise import Denoiser
 from diffusion_helpers.unet import CourseUNet
 
@@ -27,11 +27,11 @@ def trained(kind: str, seed: int, training: data.Images) -> torch.nn.Module:
     torch.manual_seed(seed)
     if kind == "denoiser":
         model = CourseUNet(D=16)
-        loss, inputs = recipes.one_step_loss(model), (training.images[:count],)
+        loss, inputs = losses.one_step_loss(model), (training.images[:count],)
     else:
         net = CourseUNet(D=16, time=True, classes=10 * (kind == "guided"))
         model = Denoiser(net, "eps", schedules.linear_beta(300))
-        loss = recipes.diffusion_loss(model)
+        loss = losses.diffusion_loss(model)
         inputs = (training.images[:count], training.labels[:count])[: 1 + (kind == "guided")]
     *_, last = train.fit(model, loss, inputs, epochs=epochs, batch=batch, lr=rate, bar=False)
     return last.model.eval()

@@ -189,7 +189,11 @@ def test_the_entries_keep_to_the_rules(entry):
     [
         ({"steps": 7, "interval": (0.0, 1.0)}, SAMPLES, "24 evaluations a sample by .*'steps': 7.*expected at most 20"),
         ({"gamma": 1.0, "steps": 12}, SAMPLES, "22 evaluations"),
-        ({"fewer": {"4": {"sampler": "ddim", "steps": 3}}}, SAMPLES, "6 evaluations .*: expected at most 4"),
+        (
+            {"fewer": {"4": {"sampler": "ddim", "steps": 3}}, "interval": (0.0, 1.0)},
+            SAMPLES,
+            "6 evaluations .*: expected at most 4",
+        ),
         ({"fewer": {"4": {"sampler": "euler"}}}, SAMPLES, "draw .*'euler'"),
         ({}, 41, "41 samples: expected 12 to 40"),
     ],
@@ -217,7 +221,7 @@ def test_a_field_is_changed_by_its_name_and_a_value_in_json():
     ("setting", "message"),
     [
         ("rate=1", "'rate=1': expected NAME=VALUE with one of name, spec, times"),
-        ("lr", "lr = '': expected float, as in lr=0.002"),
+        ("lr", "lr = '': expected float, as in lr=0.004"),
         ("lr=fast", "lr = 'fast': expected float"),
         ("batch=1.5", "batch = 1.5: expected int"),
         ("batch=true", "batch = True: expected int"),

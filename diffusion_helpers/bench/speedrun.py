@@ -317,8 +317,7 @@ def main() -> None:
                     print(reports.text(found["reports"][str(MOST)]))
     except ValueError as error:
         parser.error(str(error))
-    print(text(results["summary"]))
-    print(f"written to {path}")
+    print(text(results["summary"]), f"written to {path}", sep="\n")
 
 
 def sample() -> data.Images:

@@ -122,6 +122,11 @@ class Denoiser(nn.Module):
         """How many classes the network knows, as its attribute ``classes`` says: 0 if it takes no label."""
         return getattr(self.net, "classes", 0)
 
+    @property
+    def words(self) -> int:
+        """How many words the captions that the network reads have, as its attribute ``length`` says: 0 if it reads none."""
+        return getattr(self.net, "length", 0)
+
     def _predict(self, x: Tensor, level: Level, y: Tensor | None) -> Tensor:
         t = per_image(level.t, x).to(x.device, non_blocking=True).reshape(-1).expand(len(x))  # (B,)
         return self.net(x, t) if y is None else self.net(x, t, y)
@@ -141,18 +146,20 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """Mean squared error of the prediction at random levels, or another ``distance`` to its target: a scalar.
 
-        x0 (B, C, H, W) in [-1, 1]; t (B,) training times, drawn from the schedule if not given;
-        each label is replaced by the null label with probability ``drop``. F.l1_loss and F.huber_loss are distances
-        too. Of these the squared error alone is least at the mean of the target, which the samplers
+        x0 (B, C, H, W) in [-1, 1]; t (B,) training times, drawn from the schedule if not given; y (B,) labels, or
+        captions (B, words) as tokens. Each is replaced by the null label, or by no words, with probability ``drop``.
+        F.l1_loss and F.huber_loss are distances too. Of these the squared error alone is least at the mean of the target, which the samplers
         take the prediction for; the absolute error is least at its median.
         Sources: Ho et al. 2020, equation 14; label dropping from Ho and Salimans 2022
         (arXiv:2207.12598), algorithm 1.
         """
         level = self.schedule(self.schedule.draw(len(x0)) if t is None else t).like(x0)
         if y is not None:
-            if y.shape != (len(x0),):
-                raise ValueError(f"labels of shape {tuple(y.shape)}: expected ({len(x0)},), one per image")
-            y = torch.where(torch.rand(len(y), device=y.device) < drop, self.classes, y)
+            expected = (len(x0), self.words) if self.words else (len(x0),)
+            if y.shape != expected:
+                raise ValueError(f"labels of shape {tuple(y.shape)}: expected {expected}, one per image")
+            gone = (torch.rand(len(y), device=y.device) < drop).reshape(-1, *[1] * (y.ndim - 1))
+            y = torch.where(gone, self.classes, y)  # 0 for captions: no word
         eps = torch.randn_like(x0)
         prediction = self._predict(noise(x0, level, eps), level, y)
         return distance(prediction, target(self.kind, x0, eps, level))

@@ -20,16 +20,16 @@ from .schedules import Level, noise, per_image
 
 
 class Given(NamedTuple):
-    """A denoiser that answers for labels: see ``given``."""
+    """A denoiser that answers for labels, or for what else its network is given: see ``given``."""
 
     model: Denoiser
-    weights: Tensor  # (B, classes)
+    weights: Tensor  # (B, classes), or (B, words, width) for captions
 
     def __call__(self, x: Tensor, level: Level) -> Denoised:
         return self.model(x, level, self.rows(x))
 
     def rows(self, x: Tensor) -> Tensor:
-        """The weights in the dtype and on the device of the images x (B, ...)."""
+        """The weights, a row for each of the images x (B, ...), in their dtype and on their device."""
         if len(self.weights) != len(x):
             raise ValueError(f"{len(self.weights)} labels for {len(x)} images: expected one each")
         return self.weights.to(x, non_blocking=True)

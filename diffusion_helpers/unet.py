@@ -21,7 +21,8 @@ def _check_shape(x: Tensor, shape: tuple[int, int, int]) -> None:
         raise ValueError(f"images of shape {tuple(x.shape)}: expected (B, {', '.join(map(str, shape))})")
 
 
-def _check_multiple(x: Tensor, channels: int, multiple: int) -> None:
+def check_multiple(x: Tensor, channels: int, multiple: int) -> None:
+    """Raise ValueError for images that are not (B, channels, H, W) with H and W multiples of ``multiple``."""
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"images of shape {tuple(x.shape)}: expected (B, {channels}, H, W)")
     if x.shape[2] % multiple or x.shape[3] % multiple:
@@ -133,7 +134,8 @@ def time_features(t: Tensor, width: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
-def _zero(layer: nn.Module) -> nn.Module:
+def zero(layer: nn.Module) -> nn.Module:
+    """``layer`` with weights and biases of 0: what is added to a residual path starts as nothing."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
@@ -150,7 +152,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm1, self.conv1 = nn.GroupNorm(8, c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
         self.condition = nn.Linear(embedding, 2 * c_out)
-        self.norm2, self.conv2 = nn.GroupNorm(8, c_out), _zero(nn.Conv2d(c_out, c_out, 3, padding=1))
+        self.norm2, self.conv2 = nn.GroupNorm(8, c_out), zero(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
@@ -173,7 +175,7 @@ class Attention(nn.Module):
             raise ValueError(f"{channels} channels for {heads} attention heads: expected a multiple")
         self.heads = heads
         self.norm = nn.GroupNorm(8, channels)
-        self.qkv, self.out = nn.Conv2d(channels, 3 * channels, 1), _zero(nn.Conv2d(channels, channels, 1))
+        self.qkv, self.out = nn.Conv2d(channels, 3 * channels, 1), zero(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
@@ -181,6 +183,11 @@ class Attention(nn.Module):
         q, k, v = qkv.transpose(-1, -2).unbind(1)  # each (B, heads, H * W, C / heads)
         h = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(h.transpose(-1, -2).reshape(B, C, H, W))
+
+
+def heads_of(channels: int) -> int:
+    """Into how many heads attention deals its channels: about 32 each."""
+    return next(n for n in range(max(1, channels // 32), 0, -1) if channels % n == 0)
 
 
 class Stage(nn.Sequential):
@@ -223,13 +230,9 @@ class ResidualUNet(nn.Module):
         self.classes, self.channels = classes, channels
         self.multiple = patch * 2 ** (len(widths) - 1)
         self.width, E = widths[0], 4 * widths[0]
+        self.attention, self.dropout = tuple(attention), dropout
         self.embed_t = nn.Sequential(nn.Linear(self.width, E), nn.SiLU(), nn.Linear(E, E))
         self.embed_y = nn.Linear(classes, E, bias=False) if classes else None
-
-        def stage(c_in: int, c_out: int, i: int) -> Stage:
-            heads = next(n for n in range(max(1, c_out // 32), 0, -1) if c_out % n == 0)  # of about 32 channels
-            attend = Attention(c_out, heads) if i in attention else nn.Identity()
-            return Stage(ResidualBlock(c_in, c_out, E, dropout), attend)
 
         self.stem = nn.Sequential(nn.PixelUnshuffle(patch), nn.Conv2d(channels * patch**2, self.width, 3, padding=1))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -239,34 +242,42 @@ class ResidualUNet(nn.Module):
                 self.down.append(nn.Conv2d(h, h, 3, stride=2, padding=1))
                 skips.append(h)
             for _ in range(blocks):
-                self.down.append(stage(h, width, i))
+                self.down.append(self.stage(h, width, i))
                 h = width
                 skips.append(h)
-        self.middle = stage(h, h, len(widths) - 1)
+        self.middle = self.stage(h, h, len(widths) - 1)
         for i, width in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
-                self.up.append(stage(h + skips.pop(), width, i))
+                self.up.append(self.stage(h + skips.pop(), width, i))
                 h = width
             if i > 0:
                 self.up.append(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(h, h, 3, padding=1)))
-        out = _zero(nn.Conv2d(h, channels * patch**2, 3, padding=1))
+        out = zero(nn.Conv2d(h, channels * patch**2, 3, padding=1))
         self.last = nn.Sequential(nn.GroupNorm(8, h), nn.SiLU(), out, nn.PixelShuffle(patch))
 
+    def stage(self, c_in: int, c_out: int, level: int) -> Stage:
+        """One of the parts at a level."""
+        attend = Attention(c_out, heads_of(c_out)) if level in self.attention else nn.Identity()
+        return Stage(ResidualBlock(c_in, c_out, 4 * self.width, self.dropout), attend)
+
     def forward(self, x: Tensor, t: Tensor | None = None, y: Tensor | None = None) -> Tensor:
-        _check_multiple(x, self.channels, self.multiple)
+        check_multiple(x, self.channels, self.multiple)
         _check_conditions(x, t, y, self.time, self.classes)
         embedding = self.embed_t(time_features(t, self.width))  # (B, E)
         if y is not None:
             embedding = embedding + self.embed_y(label_weights(y, self.classes).to(x.dtype))
-        embedding = F.silu(embedding)
+        return self.walk(x, F.silu(embedding))
+
+    def walk(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Down, through the middle and up again, every stage with the condition."""
         h = self.stem(x)  # (B, widths[0], H / patch, W / patch)
         skips = [h]
         for part in self.down:
-            h = part(h, embedding) if isinstance(part, Stage) else part(h)
+            h = part(h, condition) if isinstance(part, Stage) else part(h)
             skips.append(h)
-        h = self.middle(h, embedding)
+        h = self.middle(h, condition)
         for part in self.up:
-            h = part(torch.cat([h, skips.pop()], 1), embedding) if isinstance(part, Stage) else part(h)
+            h = part(torch.cat([h, skips.pop()], 1), condition) if isinstance(part, Stage) else part(h)
         return self.last(h)  # (B, channels, H, W)
 
 

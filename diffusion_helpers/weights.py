@@ -22,13 +22,21 @@ from . import schedules
 from .denoise import Denoiser
 from .samplers import SAMPLERS
 from .unet import Classifier, CourseUNet, ResidualUNet
+from .words.network import CaptionUNet
 
 SHIPPED = Path(__file__).parent / "shipped"
-_NETWORKS = {network.__name__: network for network in (CourseUNet, ResidualUNet, Classifier)}
+_NETWORKS = {network.__name__: network for network in (CourseUNet, ResidualUNet, CaptionUNet, Classifier)}
 _NETWORKS["DigitClassifier"] = Classifier  # as files made before it took anything but digits call it
 _SCHEDULES = {"linear_beta": schedules.linear_beta, "cosine": schedules.cosine, "flow": schedules.flow}
 # A card may come from anywhere, so every number on it is bounded: whole ones from 1 to 2048 where nothing else is said.
-_BOUNDS = {"classes": (0, 10_000), "attention": (0, 7), "blocks": (1, 16), "patch": (1, 16), "size": (4, 1024)}
+_BOUNDS = {
+    "classes": (0, 10_000),
+    "attention": (0, 7),
+    "blocks": (1, 16),
+    "patch": (1, 16),
+    "size": (4, 1024),
+    "layers": (0, 16),
+}
 _BOUNDS["T"] = (1, 100_000)
 
 

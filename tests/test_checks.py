@@ -177,6 +177,9 @@ AT_OLD_VALUES = {
     "flow_loss": lambda net, x0: F.mse_loss(
         net(0.5 * x0 + 0.5 * torch.randn_like(x0), torch.full((len(x0), 1), 0.5)), x0
     ),
+    "attend": lambda q, k, v: (q @ k.mT / 2).softmax(-1) @ v,
+    "both": lambda a, b, u, gamma: 2 * a + 2 * b - 3 * u,
+    "apart": lambda k, n, j, m: (k / n - j / m) / (0.25 * (1 / n + 1 / m)) ** 0.5,
     "even_weights": lambda labels: torch.tensor([1 / 5, 1 / 5, 1, 1 / 5, 1 / 2, 1 / 5, 1 / 2, 1 / 5]),
 }
 
@@ -504,6 +507,20 @@ UNUSUAL = [
     ("loss_weight", lambda a, s, c, k: (1 + ((c[1] - k[1]) * a - (c[0] - k[0]) * s) / (k[1] * a - k[0] * s)) ** 2),
     ("flow_loss", stratified_flow),
     ("even_weights", scatter_weights),
+    ("attend", F.scaled_dot_product_attention),
+    (
+        "attend",
+        lambda q, k, v: torch.einsum(
+            "blm,bmd->bld", F.softmax((q[:, :, None] * k[:, None]).sum(-1) * q.shape[-1] ** -0.5, -1), v
+        ),
+    ),
+    ("both", lambda a, b, u, gamma: (1 - 2 * gamma) * u + gamma * (a + b)),
+    (
+        "apart",
+        lambda k, n, j, m: float(
+            np.subtract(k / n, j / m) / np.hypot((k / n * (1 - k / n) / n) ** 0.5, (j / m * (1 - j / m) / m) ** 0.5)
+        ),
+    ),
     ("even_weights", lambda labels: torch.tensor([1 / labels.tolist().count(label) for label in labels.tolist()])),
 ]
 

@@ -11,12 +11,14 @@ from functools import wraps
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from diffusion_helpers import data, weights
-from diffusion_helpers.bench import held_out, recipes
+from diffusion_helpers.bench import held_out, losses, recipes
 from diffusion_helpers.bench.recipes import RECIPES, Recipe, classifier_loss
 from diffusion_helpers.denoise import Denoiser
 from diffusion_helpers.schedules import flow, linear_beta
+from diffusion_helpers.words import judge, make
 
 PARAMETERS = {
     "mnist-denoiser": 495_137,
@@ -28,6 +30,8 @@ PARAMETERS = {
     "fashion-guided": 1_805_892,
     "cells-classifier": 560_531,
     "cells-guided": 2_973_644,
+    "captions": 3_135_436,
+    "captions-judge": 410_461,
 }
 
 
@@ -77,12 +81,16 @@ def test_the_loss_of_every_recipe_is_finite_and_its_figures_come_with_n(name):
     recipe, part = RECIPES[name], digits(12)
     if recipe.data_set == "cells":
         part = data.Images(torch.randint(0, 256, (12, 3, 64, 64)).byte(), torch.arange(12) % 3, "local")
+    if recipe.data_set == "scenes":
+        made = make(12, seed=0)
+        part = made.captioned() if name == "captions" else data.Images(made.images, made.scenes, made.source)
     model = weights.build(recipe.spec)
     given = (part.images, part.labels) if recipe.labels else (part.images,)
     assert bool(recipe.objective(model)(*given).isfinite())
     figures = recipe.held_out(model.eval(), part)
-    assert figures.pop("N") == 12 and all(math.isfinite(value) for value in figures.values())
     assert json.loads(json.dumps(figures)) == figures
+    figures |= figures.pop("fields", {})
+    assert figures.pop("N") == 12 and all(math.isfinite(value) for value in figures.values())
 
 
 @pytest.mark.parametrize("sigma", [0.2, 0.5])
@@ -329,9 +337,34 @@ def test_the_text_of_a_card_is_written_from_the_recipe_itself():
 
 def test_every_recipe_names_its_data_and_the_classifier_for_it_is_a_recipe_too():
     for name, recipe in RECIPES.items():
+        if recipe.load:  # scenes, which are made of two sets
+            assert name.startswith("captions")
+            continue
         assert name.startswith(recipe.data_set) and f"{recipe.data_set}-classifier" in RECIPES
         if recipe.labels:
             assert len(data.classes(recipe.data_set)) == recipe.spec["config"].get("classes", 10)
+
+
+@pytest.mark.parametrize("name", ["captions", "captions-judge"])
+def test_scenes_are_made_of_whole_sets_alone(name, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda name, split: digits(20))
+    with pytest.raises(ValueError, match="20 training images of mnist: expected 60,000"):
+        RECIPES[name].images("train")
+
+
+def test_a_judge_that_is_right_has_less_loss_wherever_the_picture_is_moved():
+    """Up to two pixels: the fields are what they were."""
+    some, heads = make(30, seed=0), judge.HEADS
+
+    class Sure(nn.Module):
+        def forward(self, x):
+            assert x.shape == (30, 3, 32, 32)
+            rows = [F.one_hot(some.scenes[:, i], n) * 9.0 for i, n in enumerate(heads)]
+            return torch.cat(rows, 1)
+
+    right = recipes.scene_loss(Sure())(some.images, some.scenes)
+    wrong = recipes.scene_loss(Sure())(some.images, some.scenes.roll(1, 0))
+    assert right < 0.02 < 1 < wrong
 
 
 def test_a_balanced_recipe_sees_each_class_as_often_and_the_card_has_the_true_number(toy, tmp_path, monkeypatch):
@@ -365,5 +398,5 @@ def test_images_are_augmented_before_the_network_sees_them():
     classifier_loss(net, lambda images: 255 - images)(part.images, part.labels)
     assert torch.allclose(net.x, torch.ones(4, 1, 28, 28))
     clean = lambda n: torch.full((n,), 0.01)  # noqa: E731
-    recipes.diffusion_loss(Denoiser(net, "flow", flow()), clean, lambda images: 255 - images)(part.images)
+    losses.diffusion_loss(Denoiser(net, "flow", flow()), clean, lambda images: 255 - images)(part.images)
     assert float(net.x.min()) > 0.9

@@ -158,10 +158,11 @@ def test_import_is_light():
 
 # What each room may import of the package: the core and the data stand lowest, and a student reads them alone.
 BELOW = {
-    "": {"", "data"},
+    "": {"", "data", "words"},
+    "words": {"", "data", "words"},
     "data": {"data"},
-    "bench": {"", "data", "bench"},
-    "lessons": {"", "data", "bench", "lessons"},
+    "bench": {"", "data", "words", "bench"},
+    "lessons": {"", "data", "words", "bench", "lessons"},
 }
 
 

@@ -145,7 +145,10 @@ def test_a_path_that_does_not_exist_is_named(tmp_path):
 @pytest.mark.parametrize(
     "change, named",
     [
-        ({"network": "Transformer"}, "'Transformer': expected one of CourseUNet, ResidualUNet, Classifier"),
+        (
+            {"network": "Transformer"},
+            "'Transformer': expected one of CourseUNet, ResidualUNet, CaptionUNet, Classifier",
+        ),
         ({"network": None}, "None: expected one of CourseUNet"),
         ({"schedule": {"name": "sigmoid"}}, "'sigmoid': expected one of linear_beta, cosine, flow"),
         ({"schedule": {"T": 3}}, "None: expected one of linear_beta"),

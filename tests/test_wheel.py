@@ -1,5 +1,6 @@
 """What is installed from the wheel alone: the package with its models, reports, scripts and samples."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -46,12 +47,12 @@ def wheel(tmp_path_factory) -> Path:
     return found
 
 
-def test_the_wheel_holds_every_file_of_the_package_and_is_at_most_30_megabytes(wheel):
+def test_the_wheel_holds_every_file_of_the_package_and_is_at_most_32_megabytes(wheel):
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     files = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert held == {path.relative_to(ROOT).as_posix() for path in files}
-    assert wheel.stat().st_size <= 30e6
+    assert wheel.stat().st_size <= 32e6
 
 
 def test_installed_alone_it_loads_a_model_and_its_reports(wheel, tmp_path):
@@ -63,5 +64,6 @@ def test_installed_alone_it_loads_a_model_and_its_reports(wheel, tmp_path):
     done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     models = list((PACKAGE / "shipped").iterdir())
-    reports = [file for file in (PACKAGE / "bench/results").iterdir() if '"recipe"' in file.read_text(encoding="utf8")]
+    results = [json.loads(file.read_text(encoding="utf8")) for file in (PACKAGE / "bench/results").glob("*.json")]
+    reports = [result for result in results if "recipe" in result]
     assert done.stdout.split() == [str(len(models)), str(len(reports))]

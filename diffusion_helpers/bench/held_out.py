@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from .. import data
 from ..denoise import Denoiser
+from ..words import judge
 
 
 @torch.no_grad()
@@ -36,7 +37,7 @@ def diffusion(model: Denoiser, test: data.Images) -> dict:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for images, labels in zip(test.images.split(500), test.labels.split(500), strict=True):
-            y = labels if model.classes else None
+            y = labels if model.classes or model.words else None
             total += model.eval().loss(data.symmetric(images), y, drop=0.0).item() * len(images)
     return {f"{model.kind}_mse": total / len(test.images), "N": len(test.images), "seed": 0}
 
@@ -51,3 +52,12 @@ def classifier(net: nn.Module, test: data.Images) -> dict:
         "balanced_accuracy": torch.stack(shares).mean().item(),
         "N": len(test.images),
     }
+
+
+@torch.no_grad()
+def scenes(net: nn.Module, test: data.Images) -> dict:
+    """Share of the pictures of which ``net`` reads every field rightly, and that of each field."""
+    found = torch.cat([judge.read(net, data.symmetric(images)) for images in test.images.split(500)])
+    right = (found == test.labels) | ~judge.counts(test.labels)
+    each = dict(zip(judge.FIELDS, right.double().mean(0).tolist(), strict=True))
+    return {"accuracy": right.all(1).double().mean().item(), "fields": each, "N": len(test.images)}

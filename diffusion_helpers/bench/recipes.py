@@ -14,16 +14,17 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from inspect import getdoc, signature
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from .. import data, schedules, train, weights
-from ..denoise import Denoiser
+from .. import data, train, weights
+from ..words import Scenes, judge, make
 from . import held_out
+from .losses import classifier_loss, logit_normal_loss, one_step_loss, scene_loss, stratified_loss
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,23 @@ class Recipe:
     labels: bool = False
     data_set: str = "mnist"
     balanced: bool = False  # each class drawn as often as the others
+    then: dict | None = None  # what changes of ``fit`` in a second training, which goes on from the first
+    load: Callable[[str], data.Images] | None = None  # by split, where the images are made of those of data sets
+
+    def images(self, split: str) -> data.Images:
+        """What the model is trained and tested on. Raises ValueError where this machine has only a part of it."""
+        if self.load:
+            return self.load(split)
+        return whole(self.data_set) if split == "train" else data.load(self.data_set, split)
 
     def objective(self, model: nn.Module) -> Callable[..., Tensor]:
         """What ``train.fit`` minimises: the loss of ``model`` on a batch."""
         return self.loss(model) if self.augment is None else self.loss(model, augment=self.augment)
+
+    @property
+    def stages(self) -> list[dict]:
+        """What ``train.fit`` is given, once or twice."""
+        return [self.fit] if self.then is None else [self.fit, self.fit | {"epochs": None} | self.then]
 
     @property
     def text(self) -> str:
@@ -51,66 +65,30 @@ class Recipe:
         words = ["classes drawn evenly"] if self.balanced else []
         words += [getdoc(self.loss).split("\n")[0].rstrip(".")]
         words += [f"images changed by {self.augment.__name__}"] if self.augment else []
-        words += [f"{chosen['optimizer'].__name__}, {chosen['decay'].__name__} rate", f"EMA {chosen['ema']}"]
+        optimizer, more = chosen["optimizer"], ""
+        if isinstance(optimizer, partial):
+            optimizer, more = optimizer.func, "".join(f", {name} {value}" for name, value in optimizer.keywords.items())
+        words += [f"{optimizer.__name__}{more}, {chosen['decay'].__name__} rate", f"EMA {chosen['ema']}"]
+        words += ["then " + ", ".join(f"{name} {value}" for name, value in self.then.items())] if self.then else []
         return "; ".join(words)
 
 
-def one_step_loss(net: nn.Module, sigma: float = 0.5) -> Callable[[Tensor], Tensor]:
-    """Squared error of net(x + sigma * eps) against x in [0, 1], on uint8 images, sigma = 0.5."""
-
-    def loss(images: Tensor) -> Tensor:
-        x = data.unit(images)
-        return F.mse_loss(net(x + sigma * torch.randn_like(x)), x)
-
-    return loss
+def _scenes(n: int, split: str, seed: int, held_out: bool = False) -> Scenes:
+    """``n`` training scenes, or 5,000 for tests. Raises ValueError unless both data sets are whole."""
+    for name in ("mnist", "fashion"):
+        whole(name)
+    return make(n if split == "train" else 5_000, seed, split, held_out=held_out)
 
 
-def diffusion_loss(
-    model: Denoiser, times: Callable[[int], Tensor] | None = None, augment: Callable[[Tensor], Tensor] | None = None
-) -> Callable[..., Tensor]:
-    """Loss of a ``Denoiser`` on uint8 images and, if it knows classes, labels.
-
-    ``times`` draws the t of a batch; ``augment`` changes its images, such as ``data.flip``.
-    """
-
-    def loss(images: Tensor, labels: Tensor | None = None) -> Tensor:
-        images = images if augment is None else augment(images)
-        t = None if times is None else times(len(images))
-        return model.loss(data.symmetric(images), labels, t)
-
-    return loss
+def captioned(split: str) -> data.Images:
+    """Scenes with their captions as tokens."""
+    return _scenes(262_144, split, seed=0).captioned()
 
 
-def stratified_loss(model: Denoiser, augment: Callable[[Tensor], Tensor] | None = None) -> Callable[..., Tensor]:
-    """Squared error of the prediction at stratified uniform times; labels, if any, dropped with p = 0.1."""
-    return diffusion_loss(model, model.schedule.stratified, augment)
-
-
-def logit_normal_loss(model: Denoiser, augment: Callable[[Tensor], Tensor] | None = None) -> Callable[..., Tensor]:
-    """Squared error of the prediction at stratified logit-normal times; labels, if any, dropped with p = 0.1."""
-    return diffusion_loss(model, schedules.logit_normal, augment)
-
-
-def classifier_loss(
-    net: nn.Module, augment: Callable[[Tensor], Tensor] | None = None
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Cross-entropy, label smoothing 0.05, on uint8 images turned, scaled and moved by up to 10 degrees, 10%, width / 14.
-
-    What comes in from outside goes on as the edge is. ``augment`` changes the images before, such as ``data.flip``.
-    """
-
-    def loss(images: Tensor, labels: Tensor) -> Tensor:
-        images = images if augment is None else augment(images)
-        angle, scale, dx, dy = (2 * torch.rand(4, len(images), device=images.device) - 1).unbind()
-        angle, scale = 0.175 * angle, 1 + 0.1 * scale
-        turn = torch.stack([angle.cos() * scale, -angle.sin() * scale, dx / 7], 1)
-        rise = torch.stack([angle.sin() * scale, angle.cos() * scale, dy / 7], 1)
-        grid = F.affine_grid(torch.stack([turn, rise], 1), images.shape, align_corners=False)
-        bright = data.symmetric(images) + 1  # black is 0, which interpolation keeps exactly
-        moved = F.grid_sample(bright, grid, padding_mode="border", align_corners=False) - 1
-        return F.cross_entropy(net(moved), labels, label_smoothing=0.05)
-
-    return loss
+def described(split: str) -> data.Images:
+    """Scenes with what is in them, as many with pairs of colour and kind that are held out as without."""
+    parts = [_scenes(60_000, split, seed, held_out) for seed, held_out in ((0, False), (1, True))]
+    return data.Images(torch.cat([p.images for p in parts]), torch.cat([p.scenes for p in parts]), parts[0].source)
 
 
 def hardware(device: torch.device) -> str:
@@ -135,6 +113,7 @@ _RESIDUAL_FIT = {
     "optimizer": torch.optim.AdamW,
     "ema": 0.9995,
 }
+MUON = partial(train.Muon, rest=2e-3)
 RECIPES: dict[str, Recipe] = {
     "mnist-denoiser": Recipe(
         spec={"network": "CourseUNet", "config": {"D": 32}},
@@ -206,11 +185,38 @@ RECIPES: dict[str, Recipe] = {
         data_set="cells",
         balanced=True,
     ),
+    "captions": Recipe(
+        spec={
+            "network": "CaptionUNet",
+            "config": {"widths": [64, 128], "attention": [1]},
+            "kind": "flow",
+            "schedule": {"name": "flow"},
+        },
+        loss=logit_normal_loss,
+        held_out=held_out.diffusion,
+        fit={"epochs": 3, "batch": 1024, "lr": 4e-3, "decay": train.linear, "optimizer": MUON},
+        then={"seconds": 560, "batch": 64, "lr": 2e-3, "seed": 1},
+        labels=True,
+        data_set="scenes",
+        load=captioned,
+    ),
+    "captions-judge": Recipe(
+        spec={"network": "Classifier", "config": {"classes": sum(judge.HEADS), "width": 32, "channels": 3, "size": 32}},
+        loss=scene_loss,
+        held_out=held_out.scenes,
+        fit={"epochs": 4, "batch": 128, "lr": 2e-3, "decay": train.linear, "optimizer": torch.optim.AdamW},
+        labels=True,
+        data_set="scenes",
+        load=described,
+    ),
 }
 
 
 def whole(name: str) -> data.Images:
-    """All training images of a set. Raises ValueError where this machine has only some of them."""
+    """All training images of a set. Raises ValueError where this machine has only some of them.
+
+    From fewer, a shipped model would give way to a worse one.
+    """
     training, size = data.load(name, "train"), data.SOURCES[name].sizes["train"]
     if len(training.images) < size:
         raise ValueError(
@@ -240,8 +246,7 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
     recipe = RECIPES[name]
     if to.suffix != ".safetensors":
         raise ValueError(f"{to}: expected a path that ends in .safetensors")
-    training = whole(recipe.data_set)  # from fewer, a shipped model would give way to a worse one
-    test = data.load(recipe.data_set, "test")
+    training, test = recipe.images("train"), recipe.images("test")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     model = weights.build(recipe.spec).to(device, memory_format=torch.channels_last)
@@ -249,13 +254,16 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
     given = (images, labels) if recipe.labels else (images,)
     to.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / f"{name}.checkpoint"
     begun = f"{name}: {recipe.text}; {json.dumps(recipe.spec)}; data {training.checksum}"
-    options = recipe.fit | {"autocast": autocast, "checkpoint": checkpoint, "run": begun}
-    for step in train.fit(model, recipe.objective(model), given, **options):
-        if step.step % 100 == 0:
-            print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
-    seconds = torch.load(checkpoint, weights_only=True)["seconds"]  # of every sitting
+    seen, seconds, checkpoints = 0, 0.0, []
+    for fit in recipe.stages:
+        checkpoints.append(folder / f"{name}{'.then' * len(checkpoints)}.checkpoint")
+        options = fit | {"autocast": autocast, "checkpoint": checkpoints[-1], "run": begun}
+        for step in train.fit(model, recipe.objective(model), given, **options):
+            if step.step % 100 == 0:
+                print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
+        state = torch.load(checkpoints[-1], weights_only=True)  # of every sitting
+        seen, seconds = seen + state["done"] * fit["batch"], seconds + state["seconds"]
     card = {
         "name": name,
         "spec": recipe.spec,
@@ -265,7 +273,7 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
         "lr": recipe.fit["lr"],
         "seed": 0,
         "precision": str(autocast or torch.float32).removeprefix("torch."),
-        "images_seen": recipe.fit["epochs"] * (len(images) // recipe.fit["batch"]) * recipe.fit["batch"],
+        "images_seen": seen,
         "seconds": round(seconds),
     }
     card |= provenance(model, recipe.data_set, training, device)
@@ -273,7 +281,8 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
     weights.save(model, to, card)
     card["held_out"] = recipe.held_out(weights.load(to, device), test.to(device))
     weights.save(model, to, card)
-    checkpoint.unlink()
+    for checkpoint in checkpoints:
+        checkpoint.unlink()
     return card
 
 

@@ -225,7 +225,7 @@ SAMPLING = [
         r"`gamma`; CFG scale; Ho and Salimans's $w = \gamma - 1$",
         "04",
     ),
-    Term("negative prompt", "", "A label to be pushed away from.", "", "04"),
+    Term("negative prompt", "", "A label, or a caption in lesson 10, to be pushed away from.", "", "04"),
     Term("autoguidance", "", "Guidance away from a weaker copy of the network, both told the label.", "", "04"),
     Term(
         "SDEdit",
@@ -253,6 +253,23 @@ SAMPLING = [
     Term("logit-normal", "", "A way to draw times that favours the middle.", "`schedules.logit_normal`", "08"),
     Term("min-SNR", "", "A weight of the loss that stops growing where the picture is nearly clean.", "", "08"),
 ]
+WORDS = [
+    Term("token", "", "A word as its place in the list of all words that the network knows.", "`words.tokens`", "10"),
+    Term(
+        "attention",
+        "",
+        "Each place asks with a query, words answer with keys, and the place takes their values by how well the two fit.",
+        "softmax$(qk^\\top/\\sqrt d)\\,v$",
+        "10",
+    ),
+    Term(
+        "cross-attention",
+        "",
+        "Attention of the places of a picture to the words of a caption. Among words alone it is self-attention.",
+        "`CrossAttention`",
+        "10",
+    ),
+]
 MEASURING = [
     Term(
         "FID",
@@ -270,5 +287,6 @@ THEMES = {
     "From picture to noise": PATH,
     "What is learned": LEARNING,
     "From noise to picture": SAMPLING,
+    "Words": WORDS,
     "Measures": MEASURING,
 }

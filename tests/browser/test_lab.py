@@ -30,6 +30,7 @@ CONTROLS = {
     "07_editing": (6, 3, 5, 2),
     "08_objectives_and_flow": (1, 2, 0, 0),
     "09_beyond_digits": (3, 0, 0, 0),
+    "10_words": (0, 2, 0, 0),
 }
 OUTPUT = ".jp-OutputArea-output"
 # Pastes a picture, a PNG in base64, as the clipboard would give it.
@@ -147,6 +148,9 @@ def test_the_lesson_runs_and_everything_that_moves_changes_its_picture(page, add
         slider.scroll_into_view_if_needed()
         slider.focus()
         expect_change(page, slider, lambda: page.keyboard.press("ArrowRight"))
+    for line in page.locator(f"{OUTPUT} input[type=text]").all():
+        line.scroll_into_view_if_needed()
+        expect_change(page, line, lambda line=line: (line.fill("a green boot"), line.press("Enter")))
     for choice in lists.all():
         choice.scroll_into_view_if_needed()
         other = choice.evaluate("list => (list.selectedIndex + 1) % list.options.length")

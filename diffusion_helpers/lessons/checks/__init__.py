@@ -7,10 +7,12 @@ there is a file for each lesson, with the right answer, the cases and the known 
 from .engine import Check, Mistake
 from .lesson01 import alpha_bar, chain_step, forward_step, jump_between, last_beta, signal_left
 from .lesson02 import best_constant, best_line, denoising_loss, exact_denoiser
-from .lesson03 import ancestral, bound_weight, ddpm_loss, posterior, residual_block, three_bugs, tweedie
+from .lesson03 import ddpm_loss, residual_block, tweedie
+from .lesson03_walk import ancestral, bound_weight, posterior, three_bugs
 from .lesson04 import but_not, drop_labels, guided_eps, guided_walk, two_widths
 from .lesson05 import copied_share, frechet, limit_of_many, one_sided, pairing
 from .lesson06 import ddim_step, order_of_convergence, strided_posterior
 from .lesson07 import edit_start, keep_known, view
 from .lesson08 import convert, euler_walk, flow_loss, loss_weight
 from .lesson09 import ema_step, even_weights, huber
+from .lesson10 import apart, attend, both

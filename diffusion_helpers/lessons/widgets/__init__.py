@@ -23,3 +23,4 @@ from .explorers import (
     scrubber,
 )
 from .toy import toy_explorer, toy_frame
+from .words import prompt_explorer, prompt_frame

@@ -22,6 +22,14 @@ STEPS = EPOCHS * (N // BATCH)
 DATA = (torch.linspace(-1, 1, 3 * N).reshape(N, 3), torch.linspace(-1, 1, N).square()[:, None])
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell, which turns that off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def network():
     """With everything that has state: BatchNorm's running statistics, dropout's random draws."""
     return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Dropout(0.3), nn.Linear(8, 1))

@@ -3,6 +3,8 @@
 # make check      the tests without the lessons: about four minutes on two cores
 # make full       what needs the full data sets, where DIFFUSION_DATA names them
 # make browser    the notebooks and their sliders in JupyterLab and headless Chromium (Debian: apt install chromium)
+# make site       the website of the series, into website/build/html; it needs Node.js with npm
+# make site-test  every page of it in headless Chromium, and the laboratory against Python
 # make notebooks  write the outputs of the notebooks anew
 # make student    write the students' copies anew
 # make coursework install what grading needs
@@ -20,9 +22,10 @@ TORCH ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 COURSEWORK := $(VENV)/.coursework
+SITE := $(VENV)/.site
 PANELS := formgrader validate_assignment assignment_list course_list
 
-.PHONY: lab test check full browser notebooks student coursework address lint
+.PHONY: lab test check full browser site site-test notebooks student coursework address lint
 
 # Jupyter says where it serves in a warning; what it says below that would stand after it. Root is somebody's own
 # container or cloud machine: Jupyter's refusal is about shared ones.
@@ -41,6 +44,13 @@ full: $(READY)
 browser: $(READY)
 	$(BIN)/python -m pip install --quiet playwright
 	DIFFUSION_BROWSER=1 $(BIN)/python -m pytest -s -rs tests/browser
+
+site: $(SITE)
+	$(BIN)/python website/build.py
+
+site-test: site
+	$(BIN)/python -m pip install --quiet playwright
+	DIFFUSION_SITE=1 $(BIN)/python -m pytest -s -rs tests/website
 
 notebooks: $(READY)
 	$(BIN)/python tools/execute.py
@@ -66,6 +76,13 @@ $(READY): requirements.txt
 	"$(PYTHON)" -m venv "$(VENV)"
 	$(if $(TORCH),$(BIN)/python -m pip install $(TORCH))
 	$(BIN)/python -m pip install -r requirements.txt
+	@touch $@
+
+# What pages load comes from npm at the versions and checksums of the lock file; no script of a package is run.
+$(SITE): $(READY) website/package-lock.json
+	@command -v npm >/dev/null || { echo "npm not found: install Node.js 20 or newer"; exit 1; }
+	$(BIN)/python -m pip install -e ".[site]"
+	npm ci --prefix website --ignore-scripts
 	@touch $@
 
 # nbgrader is a library for the tools here. Its menu and its panel would stand in every student's JupyterLab.

@@ -1,26 +1,37 @@
-"""Draw the pictures of the README: ``python images/make.py``."""
+"""Draw the moving picture of the README: ``python images/make.py``."""
 
 from pathlib import Path
 
 import torch
 
-from diffusion_helpers import edits, samplers, weights
-from diffusion_helpers.lessons import plots
+from diffusion_helpers import draw, edits, samplers, weights, words
 
 HERE = Path(__file__).resolve().parent
 
 
-def denoising() -> None:
-    """One guided run for each digit, at five moments."""
-    model = weights.load("mnist-guided-residual")
-    y = torch.arange(10)
-    noise = torch.randn(10, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    states = list(samplers.sample(edits.classifier_free(model, y, gamma=2.0), noise, model.schedule.grid(40)))
-    moments = [0, 16, 24, 30, 40]
-    labels = [f"t = {states[i].level.t:.2f}" for i in moments]
-    figure = plots.grid(torch.cat([states[i].x for i in moments]), columns=10, row_labels=labels)
-    figure.savefig(HERE / "denoising.png", dpi=110)
+CAPTIONS = [
+    "a red seven above a blue boot on white",
+    "a big green bag on black",
+    "a yellow three left of a purple dress",
+    "a blue two above a blue five on white",
+    "an orange boot right of a small red six on black",
+    "a green shirt below a yellow zero",
+    "a big purple four on white",
+    "some red trousers left of a green nine on white",
+]
+
+
+def way() -> None:
+    """Eight captioned scenes, unpicked, growing out of noise."""
+    model, n = weights.load("captions"), len(CAPTIONS)
+    denoise = edits.guide(words.prompted(model, CAPTIONS), words.prompted(model, [""] * n), 3.0)
+    noise = torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    states = samplers.sample(denoise, noise, model.schedule.grid(20), samplers.dpmpp_2m)
+    frames = [draw.grid(state.x, columns=n, scale=3) for state in states]
+    frames = [frame.quantize(256) for frame in frames[::2]]
+    still = [180] * (len(frames) - 1) + [2500]
+    frames[0].save(HERE / "way.gif", save_all=True, append_images=frames[1:], duration=still, loop=0, optimize=True)
 
 
 if __name__ == "__main__":
-    denoising()
+    way()

@@ -20,7 +20,9 @@ from traitlets.config import Config
 from diffusion_helpers.lessons import budget
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("teaching/*.md")]
+PAGES = [
+    path for folder in (".", "teaching", "teaching/notes", "website/pages") for path in ROOT.glob(f"{folder}/*.md")
+]
 
 # What Colab had preinstalled in August 2026.
 COLAB_PYTHON = "3.13"
@@ -59,7 +61,7 @@ def listed() -> list[str]:
 
 
 def test_requirements_are_those_of_the_package(project):
-    extras = [lines for name, lines in project["optional-dependencies"].items() if name != "coursework"]
+    extras = [lines for name, lines in project["optional-dependencies"].items() if name not in ("coursework", "site")]
     assert sorted(listed()) == sorted(["-e .", *project["dependencies"], *(line for extra in extras for line in extra)])
 
 

@@ -10,7 +10,9 @@ import torch
 from diffusion_helpers import data, edits, samplers, weights
 from diffusion_helpers.bench import evaluate, held_out, recipes, reports
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf8")
+MODELS = (ROOT / "website" / "pages" / "models.md").read_text(encoding="utf8")
 
 
 def first(images: data.Images, n: int) -> data.Images:
@@ -28,9 +30,9 @@ def test_every_shipped_model_has_a_recipe_and_the_other_way_round() -> None:
 
 
 @pytest.mark.parametrize("name", weights.names())
-def test_the_readme_quotes_the_card(name) -> None:
+def test_the_page_of_the_models_quotes_the_card(name) -> None:
     card = weights.card(name)
-    row = re.search(rf"^\| `{name}` \|.*$", README, re.MULTILINE)[0]
+    row = re.search(rf"^\| `{name}` \|.*$", MODELS, re.MULTILINE)[0]
     measure, value = next(iter(card["held_out"].items()))
     shown = f"{value:.2%}" if measure == "accuracy" else f"{value:.4f}"
     assert shown in row and f"{card['parameters']:,}" in row

@@ -39,7 +39,7 @@ class Recipe:
     labels: bool = False
     data_set: str = "mnist"
     balanced: bool = False  # each class drawn as often as the others
-    then: dict | None = None  # what changes of ``fit`` in a second training, which goes on from the first
+    then: tuple[dict, ...] = ()  # what changes of ``fit`` in each further training, which goes on from the one before
     load: Callable[[str], data.Images] | None = None  # by split, where the images are made of those of data sets
 
     def images(self, split: str) -> data.Images:
@@ -54,8 +54,8 @@ class Recipe:
 
     @property
     def stages(self) -> list[dict]:
-        """What ``train.fit`` is given, once or twice."""
-        return [self.fit] if self.then is None else [self.fit, self.fit | {"epochs": None} | self.then]
+        """What ``train.fit`` is given, for one training after another."""
+        return [self.fit, *(self.fit | {"epochs": None} | more for more in self.then)]
 
     @property
     def text(self) -> str:
@@ -69,7 +69,7 @@ class Recipe:
         if isinstance(optimizer, partial):
             optimizer, more = optimizer.func, "".join(f", {name} {value}" for name, value in optimizer.keywords.items())
         words += [f"{optimizer.__name__}{more}, {chosen['decay'].__name__} rate", f"EMA {chosen['ema']}"]
-        words += ["then " + ", ".join(f"{name} {value}" for name, value in self.then.items())] if self.then else []
+        words += ["then " + ", ".join(f"{name} {value}" for name, value in more.items()) for more in self.then]
         return "; ".join(words)
 
 
@@ -195,7 +195,10 @@ RECIPES: dict[str, Recipe] = {
         loss=logit_normal_loss,
         held_out=held_out.diffusion,
         fit={"epochs": 3, "batch": 1024, "lr": 4e-3, "decay": train.linear, "optimizer": MUON},
-        then={"seconds": 560, "batch": 64, "lr": 2e-3, "seed": 1},
+        then=(
+            {"seconds": 560, "batch": 64, "lr": 2e-3, "seed": 1},
+            {"seconds": 2400, "batch": 64, "lr": 2e-3, "seed": 2},
+        ),
         labels=True,
         data_set="scenes",
         load=captioned,

@@ -63,7 +63,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, h: Tensor, words: Tensor) -> Tensor:
         found = F.scaled_dot_product_attention(*self.asked(h, words)).transpose(1, 2).flatten(2)  # (B, H * W, C)
-        return h + self.out(found.mT.unflatten(-1, h.shape[-2:]))
+        return h + self.out(found.transpose(1, 2).unflatten(-1, h.shape[-2:]))
 
 
 class CaptionStage(Stage):

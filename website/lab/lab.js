@@ -1,0 +1,387 @@
+// The laboratory: what can be asked of the models, and the pictures they answer with.
+
+import { Laboratory } from "./client.js";
+import { VIEWS } from "./samplers.js";
+
+const MODELS = {
+  "mnist-guided-residual": "digits",
+  "fashion-guided": "clothes",
+  "cells-guided": "cells",
+  captions: "words",
+  "mnist-guided": "digits, course network",
+};
+const SAMPLERS = { ddim: "DDIM", ddpm: "DDPM", heun: "Heun", dpmpp_2m: "DPM-Solver++(2M)" };
+const STEPS = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100];
+const TASKS = {
+  draw: "from noise",
+  redraw: "from my drawing",
+  fill: "fill a hole",
+  anagram: "two readings",
+  cost: "quality and cost",
+};
+const COSTS = [2, 4, 6, 10, 20, 50]; // evaluations of the denoiser
+const PAINTS = {
+  1: { black: [0, 0, 0], grey: [128, 128, 128], white: [255, 255, 255] },
+  words: {
+    red: [220, 35, 35], orange: [245, 140, 15], yellow: [240, 220, 30], green: [35, 165, 60], blue: [45, 95, 230],
+    purple: [150, 50, 195], black: [20, 20, 20], grey: [128, 128, 128], white: [240, 240, 240],
+  },
+  cells: { plasma: [225, 215, 220], red: [205, 150, 155], purple: [115, 60, 150], dark: [70, 40, 110] },
+};
+const PAD = 280;
+
+/** An element with properties, attributes (with a dash) and children. */
+function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties))
+    if (name.includes("-") || name === "for" || name === "role") element.setAttribute(name, value);
+    else element[name] = value;
+  element.append(...children);
+  return element;
+}
+
+let names = 0;
+/** A labelled control: the control and the row that holds it. */
+function labelled(text, control, ...more) {
+  control.id ||= `lab-${++names}`;
+  return make("div", { className: "lab-row" }, make("label", { for: control.id, textContent: text }), control, ...more);
+}
+
+function slider(text, { min, max, step, value }, show, changed) {
+  const input = make("input", { type: "range", min, max, step, value });
+  const output = make("output", { textContent: show(value) });
+  input.addEventListener("input", () => {
+    output.textContent = show(Number(input.value));
+    changed();
+  });
+  const row = labelled(text, input, output);
+  const set = (value) => {
+    input.value = value;
+    output.textContent = show(Number(input.value));
+  };
+  return { row, set, get value() { return Number(input.value); } };
+}
+
+/** One of several, as a group of radio buttons that look like keys. */
+function choice(legend, options, value, changed) {
+  const group = make("fieldset", { className: "lab-choice" }, make("legend", { textContent: legend }));
+  const name = `lab-${++names}`;
+  for (const [key, text] of Object.entries(options)) {
+    const input = make("input", { type: "radio", name, value: key, checked: key === String(value) });
+    input.addEventListener("change", changed);
+    group.append(make("label", {}, input, make("span", { textContent: text })));
+  }
+  return { row: group, get value() { return group.querySelector("input:checked")?.value ?? null; } };
+}
+
+function list(text, options, value, changed) {
+  const select = make("select");
+  for (const [key, title] of Object.entries(options)) select.append(make("option", { value: key, textContent: title }));
+  select.value = value;
+  select.addEventListener("change", changed);
+  return { row: labelled(text, select), set: (key) => (select.value = key), get value() { return select.value; } };
+}
+
+/** Numbers in [-1, 1] as a picture on a canvas of their own size; `scale` divides what has no bounds. */
+function paint(canvas, image, { channels, side }, scale = 1) {
+  canvas.width = canvas.height = side;
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(side, side);
+  const area = side * side;
+  for (let i = 0; i < area; i++) {
+    for (let c = 0; c < 3; c++)
+      pixels.data[4 * i + c] = 127.5 * (1 + image[(channels === 3 ? c : 0) * area + i] / scale);
+    pixels.data[4 * i + 3] = 255;
+  }
+  context.putImageData(pixels, 0, 0);
+}
+
+const picture = (title) => {
+  const canvas = make("canvas", { className: "lab-picture", role: "img", "aria-label": title, width: 28, height: 28 });
+  return { canvas, figure: make("figure", {}, canvas, make("figcaption", { textContent: title })) };
+};
+
+/** A pad to draw on. With `under` it is a mask that is painted over a picture. */
+function pad(label, paints, done) {
+  const canvas = make("canvas", { className: "lab-pad", width: PAD, height: PAD, role: "img", "aria-label": label });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const own = {};
+  const [ground] = paints ? Object.values(paints) : [null];
+  let colour = paints ? Object.values(paints).at(paints.white && !paints.red ? -1 : 1) : [230, 159, 0];
+  const width = list("brush", { 14: "fine", 24: "middle", 44: "broad" }, 24, () => {});
+  const clear = () => {
+    context.clearRect(0, 0, PAD, PAD);
+    if (!ground) return;
+    context.fillStyle = `rgb(${own.ground ?? ground})`;
+    context.fillRect(0, 0, PAD, PAD);
+  };
+  const at = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [((event.clientX - box.left) * PAD) / box.width, ((event.clientY - box.top) * PAD) / box.height];
+  };
+  let drawing = false;
+  canvas.addEventListener("pointerdown", (event) => {
+    drawing = true;
+    canvas.setPointerCapture(event.pointerId);
+    Object.assign(context, { lineWidth: width.value, lineCap: "round", lineJoin: "round", strokeStyle: `rgb(${colour})` });
+    context.beginPath();
+    context.moveTo(...at(event));
+    context.lineTo(...at(event));
+    context.stroke();
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!drawing) return;
+    context.lineTo(...at(event));
+    context.stroke();
+  });
+  for (const end of ["pointerup", "pointercancel"])
+    canvas.addEventListener(end, () => {
+      if (!drawing) return;
+      drawing = false;
+      done();
+    });
+  const tools = make("div", { className: "lab-tools" }, width.row);
+  if (paints) {
+    const options = Object.fromEntries(Object.keys(paints).map((name) => [name, name]));
+    const brush = choice("paint", options, Object.keys(paints).find((name) => paints[name] === colour), () => (colour = paints[brush.value]));
+    const floor = make("button", { type: "button", textContent: "fill with it" });
+    floor.addEventListener("click", () => { own.ground = colour; clear(); done(); });
+    tools.append(brush.row, floor);
+  }
+  const wipe = make("button", { type: "button", textContent: "clear" });
+  wipe.addEventListener("click", () => { clear(); done(); });
+  tools.append(wipe);
+  clear();
+  /** The drawing in [-1, 1], or the mask as 0 and 1 a pixel. */
+  own.read = ({ channels, side }) => {
+    const small = make("canvas", { width: side, height: side }).getContext("2d");
+    small.imageSmoothingQuality = "high";
+    small.drawImage(canvas, 0, 0, side, side);
+    const { data } = small.getImageData(0, 0, side, side);
+    const area = side * side;
+    if (!paints) return Float32Array.from({ length: area }, (_, i) => (data[4 * i + 3] > 127 ? 1 : 0));
+    return Float32Array.from({ length: channels * area }, (_, i) => data[4 * (i % area) + Math.floor(i / area)] / 127.5 - 1);
+  };
+  own.under = (image, about) => {
+    const small = make("canvas");
+    paint(small, image, about);
+    canvas.style.backgroundImage = `url(${small.toDataURL()})`;
+  };
+  return Object.assign(own, { element: make("div", {}, canvas, tools) });
+}
+
+function start(root) {
+  const lab = new Laboratory();
+  const page = { about: null, last: new Map(), states: [], running: null };
+  const status = make("p", { className: "lab-status", role: "status" });
+  const settings = make("div", { className: "lab-settings" });
+  const board = make("div", { className: "lab-board" });
+  const wanted = new URLSearchParams(location.search);
+  const pick = (name, options, usual) => (wanted.get(name) in options ? wanted.get(name) : usual);
+  const model = choice("model", MODELS, pick("model", MODELS, "mnist-guided-residual"), change);
+  const task = choice("task", TASKS, pick("task", TASKS, "draw"), build);
+  root.replaceChildren(model.row, task.row, make("div", { className: "lab-columns" }, settings, board), status);
+  let controls = {};
+
+  async function change() {
+    const name = model.value;
+    lab.stop();
+    status.textContent = `The network of ${MODELS[name]} is on its way …`;
+    try {
+      const about = await lab.load(name);
+      if (model.value !== name) return;
+      page.about = about;
+      build();
+    } catch (error) {
+      status.textContent = `The network could not be loaded: ${error.message}`;
+    }
+  }
+
+  function build() {
+    const { about } = page;
+    if (!about) return;
+    const { draw } = about;
+    const kinds = Object.fromEntries(about.classes.map((name, i) => [i, name]));
+    const again = () => go();
+    controls = {};
+    settings.replaceChildren();
+    board.replaceChildren();
+    const put = (name, control, to = settings) => {
+      controls[name] = control;
+      to.append(control.row ?? control.element);
+    };
+    const asking = (name, legend, usual) => {
+      if (!about.vocabulary) return put(name, choice(legend, kinds, usual, again));
+      const input = make("input", { type: "text", value: usual, spellcheck: false, autocomplete: "off" });
+      input.addEventListener("input", again);
+      put(name, { row: labelled(legend, input), get value() { return input.value; } });
+    };
+    const words = Boolean(about.vocabulary);
+    const anagram = task.value === "anagram";
+    const first = { draw: "a red seven above a blue boot", redraw: "a red seven above a blue bag on white", fill: "a green eight on the right" };
+    asking("what", anagram ? "as it is" : words ? "caption" : "class", words ? (anagram ? "a blue two on white" : first[task.value] ?? first.draw) : anagram ? 2 : task.value === "redraw" ? 3 : Math.min(7, about.classes.length - 1));
+    if (anagram) {
+      const views = Object.fromEntries(Object.keys(VIEWS).slice(1).map((name) => [name, name]));
+      asking("second", "seen through the view", words ? "a blue five on white" : about.classes.length > 5 ? 5 : 0);
+      put("view", list("view", views, "flip", again));
+    }
+    if (words) {
+      const known = make("details", {}, make("summary", { textContent: `the ${about.vocabulary.length - 1} words it knows` }));
+      known.append(make("p", { textContent: about.vocabulary.slice(1).join(" ") }));
+      settings.append(known);
+    }
+    put("gamma", slider("guidance γ", { min: 0, max: 8, step: 0.25, value: anagram ? 4 : Math.min(draw.gamma ?? 2, 8) }, (g) => g.toFixed(2), again));
+    const usual = STEPS.includes(draw.steps) ? draw.steps : 20;
+    if (task.value !== "cost") {
+      put("sampler", list("sampler", SAMPLERS, task.value === "fill" ? "ddpm" : draw.sampler in SAMPLERS && about.schedule.name === "flow" ? draw.sampler : "ddim", again));
+      put("steps", slider("steps", { min: 0, max: STEPS.length - 1, step: 1, value: Math.max(0, STEPS.indexOf(draw.sampler === "heun" ? 12 : usual)) }, (i) => STEPS[i], again));
+      put("eta", slider("fresh noise η (DDIM)", { min: 0, max: 1, step: 0.1, value: 0 }, (eta) => eta.toFixed(1), again));
+    }
+    if (task.value === "redraw") put("from", slider("start level t", { min: 0.05, max: 1, step: 0.05, value: 0.8 }, (t) => t.toFixed(2), again));
+    put("seed", slider("noise", { min: 0, max: 99, step: 1, value: 1 }, String, again));
+
+    if (task.value === "redraw") {
+      const paints = PAINTS[words ? "words" : about.channels === 3 ? "cells" : 1];
+      put("pad", pad("Drawing pad. Draw with the mouse or a finger.", paints, again), board);
+      if (words) example(controls.pad, [[40, 40, 110, 40, 75, 120]], paints.red, [150, 165, 95, 85], paints.blue, paints.white);
+      else if (about.channels === 1) example(controls.pad, [[90, 60, 190, 60, 190, 140, 100, 140], [190, 140, 190, 220, 90, 220]], paints.white);
+    }
+    if (task.value === "fill") {
+      put("pad", pad("Mask. Paint over what shall be drawn anew.", null, again), board);
+      half(controls.pad);
+    }
+    if (task.value === "cost") return go();
+    page.views = { x: picture("image x at time t"), x0: picture("estimate of x₀"), eps: picture("estimate of ε") };
+    const figures = make("div", { className: "lab-figures" }, ...Object.values(page.views).map((view) => view.figure));
+    if (anagram) {
+      page.views.turned = picture("through the view");
+      figures.append(page.views.turned.figure);
+    }
+    page.way = slider("the way", { min: 0, max: 1, step: 1, value: 1 }, (i) => page.states[i] ? `t = ${page.states[i].t.toFixed(2)}` : "", () => show(page.states[page.way.value]));
+    board.prepend(figures, page.way.row);
+    go();
+  }
+
+  /** A drawing to begin with, so that nobody faces an empty pad. */
+  function example(own, lines, colour, box, fill, ground) {
+    const context = own.element.querySelector("canvas").getContext("2d");
+    if (ground) {
+      context.fillStyle = `rgb(${ground})`;
+      context.fillRect(0, 0, PAD, PAD);
+    }
+    Object.assign(context, { strokeStyle: `rgb(${colour})`, lineWidth: 24, lineCap: "round", lineJoin: "round" });
+    for (const [x, y, ...rest] of lines) {
+      context.beginPath();
+      context.moveTo(x, y);
+      for (let i = 0; i < rest.length; i += 2) context.lineTo(rest[i], rest[i + 1]);
+      context.stroke();
+    }
+    if (box) {
+      context.fillStyle = `rgb(${fill})`;
+      context.fillRect(...box);
+    }
+  }
+
+  /** The lower half, or of scenes the right one, to be filled in until something else is painted. */
+  function half(own) {
+    const context = own.element.querySelector("canvas").getContext("2d");
+    context.fillStyle = "rgb(230, 159, 0)";
+    context.fillRect(...(page.about.vocabulary ? [PAD / 2, 0, PAD / 2, PAD] : [0, PAD / 2, PAD, PAD / 2]));
+  }
+
+  function show(state) {
+    if (!state) return;
+    const { views, about } = page;
+    paint(views.x.canvas, state.x, about);
+    paint(views.x0.canvas, state.x0, about);
+    const answered = state.i === state.of ? (page.states.at(-2) ?? state) : state; // clean data has no noise left
+    paint(views.eps.canvas, answered.eps, about, 3);
+    if (views.turned) paint(views.turned.canvas, VIEWS[controls.view.value].look(state.x0, about.side), about);
+  }
+
+  const order = (more) => {
+    const what = (name) => (page.about.vocabulary ? controls[name].value : Number(controls[name].value));
+    return {
+      model: model.value, what: what("what"), gamma: controls.gamma.value, seed: controls.seed.value, interval: page.about.draw.interval,
+      eta: controls.eta?.value ?? 0, sampler: controls.sampler?.value, steps: STEPS[controls.steps?.value ?? 0],
+      ...(controls.second ? { second: what("second"), view: controls.view.value, interval: undefined } : {}),
+      ...more,
+    };
+  };
+
+  const speed = ({ ms, evaluations }) =>
+    `${evaluations} evaluations of the network in ${(ms / 1000).toFixed(2)} s on this device: ${(ms / evaluations).toFixed(0)} ms each.`;
+
+  /** Draws what the controls ask for; while a run is on its way, the newest wish waits for its turn. */
+  async function go() {
+    if (controls.eta) controls.eta.row.querySelector("input").disabled = controls.sampler.value !== "ddim";
+    try {
+      if (task.value === "cost") return await costs();
+      const more = {};
+      if (task.value === "redraw") Object.assign(more, { image: controls.pad.read(page.about), from: controls.from.value });
+      if (task.value === "fill") {
+        const key = model.value;
+        if (!page.last.has(key)) page.last.set(key, await known());
+        if (model.value !== key) return;
+        controls.pad.under(page.last.get(key), page.about);
+        Object.assign(more, { image: page.last.get(key), mask: controls.pad.read(page.about) });
+      }
+      const asked = order(more);
+      const about = page.about;
+      const states = [];
+      status.textContent = "drawing …";
+      const found = await lab.run(asked, (state) => {
+        if (page.about !== about) return;
+        if (state.i === 0) page.states = states;
+        states.push(state);
+        page.way.row.querySelector("input").max = state.of;
+        page.way.set(state.i);
+        show(state);
+      });
+      if (page.about !== about) return;
+      if (task.value === "draw") page.last.set(model.value, states.at(-1).x);
+      status.textContent = speed(found);
+      status.dataset.done = String(Number(status.dataset.done ?? 0) + 1);
+    } catch (error) {
+      status.textContent = error.message;
+    }
+  }
+
+  /** A picture to make a hole in: the one that was drawn last, or one drawn for this. */
+  async function known() {
+    let image = null;
+    const what = page.about.vocabulary ? "a red six left of a blue boot on white" : Math.min(3, page.about.classes.length - 1);
+    await lab.run({ model: model.value, what, gamma: 2, seed: 3, eta: 0, sampler: "ddim", steps: 20 }, (state) => (image = state.x));
+    return image;
+  }
+
+  async function costs() {
+    const { about } = page;
+    const table = make("table", { className: "lab-costs" }, make("caption", { textContent: "The same noise; above, the evaluations of the denoiser" }));
+    table.append(make("tr", {}, make("td"), ...COSTS.map((n) => make("th", { scope: "col", textContent: n }))));
+    board.replaceChildren(table);
+    const total = { ms: 0, evaluations: 0 };
+    for (const [sampler, name] of Object.entries(SAMPLERS)) {
+      const row = make("tr", {}, make("th", { scope: "row", textContent: name }));
+      table.append(row);
+      for (const n of COSTS) {
+        const canvas = make("canvas", { className: "lab-picture", role: "img", "aria-label": `${name}, ${n} evaluations` });
+        const steps = sampler === "heun" ? { 2: 2, 4: 3, 6: 4, 10: 6, 20: 12, 50: 25 }[n] : n;
+        let last = null;
+        const found = await lab.run(order({ sampler, steps }), (state) => (last = state.x));
+        if (!table.isConnected) return;
+        paint(canvas, last, about);
+        row.append(make("td", {}, canvas));
+        total.ms += found.ms;
+        total.evaluations += found.evaluations;
+        status.textContent = speed(total);
+      }
+    }
+    status.dataset.done = String(Number(status.dataset.done ?? 0) + 1);
+  }
+
+  change();
+}
+
+const root = document.getElementById("lab");
+if (root) start(root);

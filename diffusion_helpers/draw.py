@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import data, edits, samplers, weights
 from .denoise import Denoiser
+from .export import side_of
 from .samplers import Denoise
 from .words import prompted
 
@@ -84,7 +85,7 @@ def main() -> None:
         denoise = asked(model, chosen.what, n, draw["gamma"], names)
     except ValueError as error:
         parser.error(str(error))
-    side = {"cells": 64}.get(set_of, 32 if model.words else 28)
+    side = side_of(set_of)
     generator = torch.Generator().manual_seed(chosen.seed)
     x = torch.randn(n, model.net.channels, side, side, generator=generator)
     step, fresh = samplers.SAMPLERS[draw["sampler"]]

@@ -13,8 +13,9 @@ import torch
 from torch.nn import functional as F
 
 from diffusion_helpers import samplers
+from diffusion_helpers.denoise import Denoised
 from diffusion_helpers.lessons import checks
-from diffusion_helpers.schedules import linear_beta
+from diffusion_helpers.schedules import flow, linear_beta
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 REGION = re.compile(r"^( *)### BEGIN SOLUTION.*?### END SOLUTION", re.DOTALL | re.MULTILINE)
@@ -133,6 +134,17 @@ def begun(image, eps, levels, t):
     return (1 - below[0].t) * image + below[0].t * eps, below
 
 
+def pasted_once(step, noisy, x, image, mask, levels):
+    """Right for a run of one step."""
+    return mask * step(x, levels[0], levels[-1]) + (1 - mask) * noisy(image, levels[-1])
+
+
+def half_turned(x, level, first, second, look, back):
+    """An anagram whose view is a half turn, whatever it is given."""
+    turned = second(x.flip(2, 3), level).x0.flip(2, 3)
+    return Denoised(x, (first(x, level).x0 + turned) / 2, level)
+
+
 AT_OLD_VALUES = {
     "alpha_bar": lambda betas: torch.cat([torch.ones(1), (1 - BETAS).cumprod(0)]),
     "forward_step": lambda x0, bar: (lambda eps: (0.6 * x0 + 0.8 * eps, eps))(torch.randn_like(x0)),
@@ -166,9 +178,16 @@ AT_OLD_VALUES = {
     ),
     "strided_posterior": lambda x, x0, bar, to: ((0.75**0.5 * 0.6 * x0 + 0.4**0.5 * 0.25 * x) / 0.7, 0.15 / 0.7),
     "order_of_convergence": lambda steps, errors: round(2 * math.log(errors[0] / errors[-1]) / math.log(8)) / 2,
+    "heun_step": lambda denoise, x, at, to: samplers.heun(denoise, x, at, flow()(0.3))[0],
     "edit_start": begun,
     "keep_known": lambda x0, image, mask: torch.cat([image[..., :2], x0[..., 2:]], -1),
     "view": lambda x, back: x.rot90(1 if back else -1, (2, 3)),
+    "fill_loop": pasted_once,
+    "two_views": half_turned,
+    "near_and_far": lambda far, near, blur: blur(far) + near - near.mean(-1, keepdim=True),
+    "limited": lambda net, x, t, y, gamma, low, high: (
+        net(x, t) + 3 * (net(x, t, y) - net(x, t)) if 0.3 <= t <= 0.7 else net(x, t, y)
+    ),
     "huber": lambda prediction, target: 1.1927,
     "ema_step": lambda average, weight, decay: 0.9 * average + 0.1 * weight,
     "euler_walk": lambda denoise, x, times, path: x + (times[-1] - times[0]) * (denoise(x, 0.5, 0.5) - x),
@@ -238,6 +257,21 @@ def looped(x0, image, mask):
         if m.flatten()[i] == 0:
             out.view(-1)[i] = image.flatten()[i]
     return out
+
+
+def overwritten(step, noisy, x, image, mask, levels):
+    """By index, and in place."""
+    known = (mask == 0).expand_as(image)
+    for i in range(len(levels) - 1):
+        x = step(x, levels[i], levels[i + 1]).clone()
+        x[known] = noisy(image, levels[i + 1])[known]
+    return x
+
+
+def eps_averaged(x, level, first, second, look, back):
+    """The mean of the estimates of the noise, from which that of x0 follows."""
+    eps = (first(x, level).eps + back(second(look(x), level).eps)) / 2
+    return Denoised(x, (x - level.sigma.float() * eps) / level.alpha.float(), level)
 
 
 def numpy_noise(x0, bar):
@@ -349,6 +383,14 @@ def matched(x, y):
     return cost[scipy.optimize.linear_sum_assignment(cost)].mean()
 
 
+def ruled_by_strength(net, x, t, y, gamma, low, high):
+    """Guidance from the labelled estimate, w = γ − 1, and none outside."""
+    c = net(x, t, y)
+    if t < low or high < t:
+        return c
+    return c.lerp(net(x, t), 1 - gamma)
+
+
 def symmetric_root(mu1, cov1, mu2, cov2):
     values, vectors = np.linalg.eigh(cov1.numpy())
     half = vectors @ np.diag(np.sqrt(values)) @ vectors.T
@@ -372,6 +414,15 @@ def image_by_image(net, x, sigma):
 def scatter_weights(labels):
     counts = torch.zeros(int(labels.max()) + 1).index_add(0, labels, torch.ones(len(labels)))
     return 100 / counts.gather(0, labels)
+
+
+def two_moves(denoise, x, at, to):
+    """The mean of two DDIM steps from x, one with the noise of each end."""
+    ends, eps = [], denoise(x, at).eps
+    for _ in range(2):
+        ends.append(x * (to.alpha / at.alpha) + eps * (to.sigma - at.sigma * to.alpha / at.alpha))
+        eps = denoise(ends[-1], to).eps
+    return sum(ends) / 2
 
 
 def by_score(denoise, x, y, gamma, levels):
@@ -486,12 +537,24 @@ UNUSUAL = [
     ),
     ("order_of_convergence", lambda n, e: -np.polyfit(np.log10(n.numpy()), np.log10(e.numpy()), 1)[0]),
     ("order_of_convergence", lambda n, e: math.log(e[1] / e[0]) / math.log(n[0] / n[1])),
+    ("heun_step", lambda denoise, x, at, to: samplers.heun(denoise, x, at, to)[0]),
+    ("heun_step", two_moves),
     ("edit_start", first_at_or_below),
     ("keep_known", looped),
     ("keep_known", lambda x0, image, mask: torch.lerp(image, x0, mask)),
     ("keep_known", lambda x0, image, mask: image + mask * (x0 - image)),
+    ("fill_loop", overwritten),
+    ("two_views", eps_averaged),
+    ("near_and_far", lambda far, near, blur: near + blur(far - near)),
     ("view", lambda x, back=False: x.transpose(2, 3).flip(3) if back else x.transpose(2, 3).flip(2)),
     ("view", lambda x, back=False: torch.from_numpy(np.rot90(x.numpy(), 3 if back else 1, (2, 3)).copy())),
+    ("limited", ruled_by_strength),
+    (
+        "limited",
+        lambda net, x, t, y, gamma, low, high: (
+            net(x, t, y) * (g := 1 + (gamma - 1) * (low <= t <= high)) + ((1 - g) * net(x, t) if g != 1 else 0)
+        ),
+    ),
     ("huber", lambda a, b: F.smooth_l1_loss(a, b)),
     ("huber", lambda a, b: sum(d * d / 2 if d < 1 else d - 0.5 for d in (a - b).abs().flatten().tolist()) / a.numel()),
     ("huber", lambda a, b: (lambda d, m: (m * (d - m / 2)).mean().double())((a - b).abs(), (a - b).abs().clamp(max=1))),
@@ -538,10 +601,12 @@ def test_every_check_has_an_unusual_answer() -> None:
 
 
 def spoiled(found: object) -> object:
-    """NaN in place of every number, or of the first of several things; a network answers with it."""
+    """NaN in place of every number, or of the first of several things; a network answers with it, and a denoiser with it for x0."""
     if isinstance(found, torch.nn.Module):
         found.register_forward_hook(lambda module, given, h: math.nan * h)
         return found
+    if isinstance(found, Denoised):
+        return Denoised(found.x, math.nan * found.x0, found.level)
     return (spoiled(found[0]), *found[1:]) if isinstance(found, tuple) else math.nan * found
 
 

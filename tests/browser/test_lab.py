@@ -27,7 +27,7 @@ CONTROLS = {
     "04_guidance": (0, 7, 1, 0),
     "05_evaluation": (2, 0, 0, 0),
     "06_faster_sampling": (0, 2, 1, 0),
-    "07_editing": (6, 3, 5, 2),
+    "07_editing": (3, 3, 5, 2),
     "08_objectives_and_flow": (1, 2, 0, 0),
     "09_beyond_digits": (3, 0, 0, 0),
     "10_words": (0, 2, 0, 0),

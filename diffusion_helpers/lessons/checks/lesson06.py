@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...denoise import Denoised
+from ...schedules import Level
 from .engine import Check, Mistake, alike, between
 
 FRESH = "Two calls differ: fresh noise is added. Hint: DDIM puts the estimated noise back, and no other."
@@ -136,4 +138,101 @@ order_of_convergence = Check(
     hint="in logarithms the errors lie exactly on a line over the steps.",
     what="the order",
     tolerance={"the order": 1e-3},
+)
+
+
+def _level(t: float, alpha: tuple[float, float], sigma: tuple[float, float]) -> Level:
+    """A level of no schedule in particular."""
+    return Level(*torch.tensor([t, between(*alpha), between(*sigma)], dtype=torch.float64))
+
+
+def _steps() -> list[tuple]:
+    """A denoiser that leans on the place and on the level, points, and two levels of a path of random shape."""
+
+    def one(count: int) -> tuple:
+        A, b = torch.randn(2, 2, dtype=torch.float64), torch.randn(2, dtype=torch.float64)
+
+        def denoise(x: Tensor, level: Level) -> Denoised:
+            _, alpha, sigma = level.like(x)
+            return Denoised(x, (x @ A).tanh() * alpha + b * sigma, level)
+
+        at = _level(between(0.6, 0.9), (0.2, 0.5), (0.8, 1.1))
+        to = _level(between(0.2, 0.5), (0.6, 0.9), (0.3, 0.6))
+        return denoise, torch.randn(count, 2, dtype=torch.float64), at, to
+
+    return [one(count) for count in (1, 3, 5)]
+
+
+def _heun(
+    slope=lambda first, second: (first + second) / 2,
+    ask=lambda z, x, to: to.alpha * z,
+    level=lambda at, to: to,
+    begin=lambda z, guess: z,
+    run=lambda at, to: to.sigma / to.alpha - at.sigma / at.alpha,
+    enter=lambda x, at: x / at.alpha,
+    leave=lambda z, to: to.alpha * z,
+):
+    """Heun's step over sigma / alpha, with these parts."""
+
+    def step(denoise, x, at, to):
+        z, first = enter(x, at), denoise(x, at).eps
+        guess = z + run(at, to) * first
+        second = denoise(ask(guess, x, to), level(at, to)).eps
+        return leave(begin(z, guess) + run(at, to) * slope(first, second), to)
+
+    return step
+
+
+def _over_time(denoise, x, at, to):
+    """Heun's step over t, with the velocity of the flow."""
+    d = denoise(x, at)
+    guess = x + (to.t - at.t) * (d.eps - d.x0)
+    other = denoise(guess, to)
+    return x + (to.t - at.t) * (d.eps - d.x0 + other.eps - other.x0) / 2
+
+
+def _mean_x0(denoise, x, at, to):
+    """Heun's step over alpha / sigma, whose slope is x0."""
+    d = denoise(x, at)
+    other = denoise(to.alpha * d.x0 + to.sigma * d.eps, to)
+    return to.sigma * (x / at.sigma + (to.alpha / to.sigma - at.alpha / at.sigma) * (d.x0 + other.x0) / 2)
+
+
+heun_step = Check(
+    about="Check ``function(denoise, x, at, to)``: Heun's step over ν = σ/α, with the slope ε̂, on levels of any path.",
+    right=_heun(),
+    cases=_steps,
+    mistakes=[
+        "The second slope was asked at the place you came from. Hint: ask where the guess is.",
+        _heun(ask=lambda z, x, to: x),
+        "The second slope was asked at the level you came from. Hint: the guess is at the lower level.",
+        _heun(level=lambda at, to: at),
+        "The denoiser was handed z. Hint: it knows noisy points x; turn the guess back into one first.",
+        _heun(ask=lambda z, x, to: z),
+        "The second step begins at the guess, so the way is gone twice. Hint: the guess only lends its slope.",
+        _heun(begin=lambda z, guess: guess),
+        "This is the DDIM step. Hint: the second slope has no part in it. (The means of both x̂₀ and both ε̂, put "
+        "together without x, give the guess again: both of the second pair fit it already.)",
+        _heun(slope=lambda first, second: first),
+        "Only the slope at the guess is used. Hint: the slope changes on the way; neither end speaks for all of it.",
+        _heun(slope=lambda first, second: second),
+        "The slopes are added, or a second step follows the guess: either way it is twice as far. Hint: one step, with "
+        "the mean.",
+        _heun(slope=lambda first, second: first + second),
+        "The step goes the wrong way. Hint: ν falls, so ν' − ν is negative.",
+        _heun(run=lambda at, to: at.sigma / at.alpha - to.sigma / to.alpha),
+        "The result is still z. Hint: what is returned is an x of the lower level.",
+        _heun(leave=lambda z, to: z),
+        "x was not turned into z. Hint: z = x/α, with α of the level x is at.",
+        _heun(enter=lambda x, at: x),
+        "The step runs over σ. Hint: ε̂ is the slope of z over ν = σ/α, and ν is not σ unless α = 1.",
+        _heun(run=lambda at, to: to.sigma - at.sigma),
+        "The step runs over t, with the velocity of the flow. Hint: that holds on the flow alone; here z runs over ν.",
+        _over_time,
+        "The mean is of the two x̂₀. Hint: over ν the slope is ε̂.",
+        _mean_x0,
+    ],
+    says="The step begins at x, and takes the mean of the slopes at x and at the guess.",
+    hint="z = x/α and ν = σ/α; a DDIM step is z' = z + (ν' − ν) ε̂. Which slope is better than that at the start?",
+    what="the points",
 )

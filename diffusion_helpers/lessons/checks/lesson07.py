@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .engine import Check, parts
+from ...denoise import Denoised
+from ...schedules import Level, flow
+from .engine import Check, Mistake, between, parts
 
 
 class Rung(NamedTuple):
@@ -162,4 +165,237 @@ view = Check(
         "what is seen": answer(x.clone(), back=False),
         "what comes back": answer(x.clone(), back=True),
     },
+)
+
+
+def _steps(n: int, *mask_shape: int) -> tuple:
+    """A step that joins all pixels, a way to make an image noisy, noise, an image, a mask, and n + 1 falling levels."""
+    x, image, mask = _hole(*mask_shape)
+    scale, eps, other = torch.randn(3, *image.shape)
+    times = [1.0, *(1 - torch.arange(1, n) / n + (torch.rand(n - 1) - 0.5) / (2 * n)).tolist(), 0.0]
+    levels = [Rung(t, 1 - t, t) for t in times]
+    return (
+        lambda x, at, to: torch.tanh(scale * x) * (1 + at.t) + to.alpha * x.mean((2, 3), keepdim=True),
+        lambda image, level: level.alpha * image + level.sigma * (eps + level.t * other),
+        x,
+        image,
+        mask,
+        levels,
+    )
+
+
+def _pasted(known: Callable = lambda noisy, image, at, to: noisy(image, to), turned: bool = False) -> Callable:
+    """The loop, with ``known`` (noisy, image, at, to) where the mask is 0, or where it is 1."""
+
+    def loop(step, noisy, x, image, mask, levels):
+        m = 1 - mask if turned else mask
+        for at, to in pairwise(levels):
+            x = m * step(x, at, to) + (1 - m) * known(noisy, image, at, to)
+        return x
+
+    return loop
+
+
+def _pasted_first(step, noisy, x, image, mask, levels):
+    for at, to in pairwise(levels):
+        x = step(mask * x + (1 - mask) * noisy(image, at), at, to)
+    return x
+
+
+def _pasted_also_first(step, noisy, x, image, mask, levels):
+    return _pasted()(step, noisy, mask * x + (1 - mask) * noisy(image, levels[0]), image, mask, levels)
+
+
+def _pasted_last(step, noisy, x, image, mask, levels):
+    for at, to in pairwise(levels):
+        x = step(x, at, to)
+    return mask * x + (1 - mask) * noisy(image, levels[-1])
+
+
+def _never_pasted(step, noisy, x, image, mask, levels):
+    for at, to in pairwise(levels):
+        x = step(x, at, to)
+    return x
+
+
+def _one_noise(step, noisy, x, image, mask, levels):
+    known = noisy(image, levels[0])
+    return _pasted(lambda noisy, image, at, to: known)(step, noisy, x, image, mask, levels)
+
+
+def _from_the_start(step, noisy, x, image, mask, levels):
+    for at, to in pairwise(levels):
+        found = mask * step(x, at, to) + (1 - mask) * noisy(image, to)
+    return found
+
+
+def _shown_through(step, noisy, x, image, mask, levels):
+    for at, to in pairwise(levels):
+        x = step(x, at, to) + (1 - mask) * noisy(image, to)
+    return x
+
+
+def _only_known(step, noisy, x, image, mask, levels):
+    return (1 - mask) * noisy(image, levels[-1])
+
+
+fill_loop = Check(
+    about="Check ``function(step, noisy, x, image, mask, levels)``: a run in which each step is followed by what is known.",
+    right=_pasted(),
+    cases=lambda: [_steps(4, 1, 1, 4, 4), _steps(3, 3, 1, 4, 4), _steps(5, 1, 1, 4, 4)],
+    mistakes=[
+        "The known part has the noise of the level before the step. Hint: which level will the network be told next?",
+        _pasted(lambda noisy, image, at, to: noisy(image, at)),
+        "The known part is clean, but the network is told that its input is noisy. Hint: noisy(image, level).",
+        _pasted(lambda noisy, image, at, to: image),
+        "The known part has the noise of one level all the way. Hint: it has to lose its noise as x does.",
+        _one_noise,
+        "The mask is turned round. Hint: 1 is where something new is drawn.",
+        _pasted(turned=True),
+        "The known part goes in before each step, so the last step changes it. Hint: first the step, then the known part.",
+        _pasted_first,
+        "The known part goes in before the first step, too. Hint: it follows each step; at first x is noise, as it should.",
+        _pasted_also_first,
+        "The known part goes in only at the end, when nothing can fit to it. Hint: after each step.",
+        _pasted_last,
+        "The known part never goes in. Hint: after each step x gives way to it where the mask is 0.",
+        _never_pasted,
+        "The loop ends after one step. Hint: does return stand in the loop?",
+        lambda step, noisy, x, image, mask, levels: _pasted()(step, noisy, x, image, mask, levels[:2]),
+        "The last step is missing. Hint: n + 1 levels have n steps between them.",
+        lambda step, noisy, x, image, mask, levels: _pasted()(step, noisy, x, image, mask, levels[:-1]),
+        "Each step begins at the noise again. Hint: it goes on from what the one before it left.",
+        _from_the_start,
+        "x shows through where the image is known. Hint: x only where the mask is 1.",
+        _shown_through,
+        "Nothing new is drawn. Hint: where the mask is 1, x stays as the step left it.",
+        _only_known,
+    ],
+    says="Each step is followed by what is known, with the noise of the level that was reached.",
+    hint="for each two neighbours of the levels: a step, then the known part with the noise of the level it ends at.",
+    what="the image",
+)
+
+
+def _network() -> Callable:
+    """A denoiser of images (2, 1, 4, 4) that treats each place in its own way, and heeds the level."""
+    scale, shift = torch.randn(2, 4, 4)
+    return lambda x, level: Denoised(
+        x, torch.tanh(scale * x + shift) * (1 + level.t) + x.mean((2, 3), keepdim=True), level
+    )
+
+
+def _two_views() -> list[tuple]:
+    """An image, its level, two denoisers, and a view with its way back: a quarter turn, a shift, tiles in new order."""
+    order = torch.tensor([2, 0, 3, 1])
+    views = [
+        (lambda z: z.rot90(1, (2, 3)), lambda z: z.rot90(-1, (2, 3))),
+        (lambda z: z.roll(1, 3), lambda z: z.roll(-1, 3)),
+        (lambda z: _tiled(z, order), lambda z: _tiled(z, order.argsort())),
+    ]
+    level = flow()(between(0.3, 0.7))
+    return [(torch.randn(2, 1, 4, 4), level, _network(), _network(), *view) for view in views]
+
+
+def _tiled(z: Tensor, order: Tensor) -> Tensor:
+    """The four tiles of images (B, 1, 4, 4), 2 x 2 pixels each, in this order."""
+    tiles = z.unflatten(3, (2, 2)).unflatten(2, (2, 2)).transpose(3, 4).flatten(2, 3)  # (B, 1, 4, 2, 2)
+    return tiles[:, :, order].unflatten(2, (2, 2)).transpose(3, 4).flatten(4, 5).flatten(2, 3)
+
+
+def _seen_as_denoised(answer, x: Tensor, level: Level, *given) -> dict[str, object]:
+    found = answer(x, level, *given)
+    if not isinstance(found, Denoised):
+        kind = type(found).__name__
+        raise Mistake(f"The answer is a {kind}. Hint: a denoiser returns Denoised(x, x0, level). Did you return it?")
+    return {"the estimate of x0": found.x0, "the x in Denoised": found.x, "the level in Denoised": found.level.t}
+
+
+def _estimated(x0: Callable, noisy: Callable = lambda x, look: x) -> Callable:
+    """A denoiser with this estimate, of two functions from an image to Denoised."""
+
+    def denoise(x, level, first, second, look, back):
+        return Denoised(noisy(x, look), x0(x, lambda z: first(z, level), lambda z: second(z, level), look, back), level)
+
+    return denoise
+
+
+two_views = Check(
+    about="Check ``function(x, level, first, second, look, back)``: Denoised with the mean of two, one seen through a view.",
+    right=_estimated(lambda x, first, second, look, back: (first(x).x0 + back(second(look(x)).x0)) / 2),
+    cases=_two_views,
+    mistakes=[
+        "The second network has to see the image through the view. Hint: look first, then ask.",
+        _estimated(lambda x, first, second, look, back: (first(x).x0 + back(second(x).x0)) / 2),
+        "The second estimate is still turned. Hint: bring it to where the first one is.",
+        _estimated(lambda x, first, second, look, back: (first(x).x0 + second(look(x)).x0) / 2),
+        "The second estimate was turned once more. Hint: look again undoes a half turn, but not a quarter turn.",
+        _estimated(lambda x, first, second, look, back: (first(x).x0 + look(second(look(x)).x0)) / 2),
+        "look and back are swapped. Hint: the network sees what look gives.",
+        _estimated(lambda x, first, second, look, back: (first(x).x0 + look(second(back(x)).x0)) / 2),
+        "This is a mean of the noisy images, and so x itself. Hint: the mean is of what the networks answer.",
+        _estimated(lambda x, first, second, look, back: (first(x).x + back(second(look(x)).x)) / 2),
+        "This is a mean of the estimates of the noise. Hint: Denoised wants the estimate of the clean image.",
+        _estimated(lambda x, first, second, look, back: (first(x).eps + back(second(look(x)).eps)) / 2),
+        "The view has no part in it. Hint: the second network sees the image through it.",
+        _estimated(lambda x, first, second, look, back: (first(x).x0 + second(x).x0) / 2),
+        "The first network sees the view, too. Hint: it sees x as it is.",
+        _estimated(lambda x, first, second, look, back: back(first(look(x)).x0 + second(look(x)).x0) / 2),
+        "The first estimate was turned, though its network saw x as it is. Hint: only what was turned comes back.",
+        _estimated(lambda x, first, second, look, back: back(first(x).x0 + second(look(x)).x0) / 2),
+        "The two networks are swapped. Hint: the second one sees through the view.",
+        _estimated(lambda x, first, second, look, back: (second(x).x0 + back(first(look(x)).x0)) / 2),
+        "This is the sum. Hint: two images on top of each other are twice as bright.",
+        _estimated(lambda x, first, second, look, back: first(x).x0 + back(second(look(x)).x0)),
+        "Only one of the two was asked. Hint: the mean of both.",
+        _estimated(lambda x, first, second, look, back: first(x).x0),
+        _estimated(lambda x, first, second, look, back: back(second(look(x)).x0)),
+        "The first estimate went into the second. Hint: both networks see the same x.",
+        _estimated(lambda x, first, second, look, back: back(second(look(first(x).x0)).x0)),
+        "The estimate is right, but Denoised got the turned x. Hint: its noise would be that of another image.",
+        _estimated(
+            lambda x, first, second, look, back: (first(x).x0 + back(second(look(x)).x0)) / 2, lambda x, look: look(x)
+        ),
+    ],
+    says="Each network sees the image in its own way, and the mean is taken where x is.",
+    hint="two estimates of x0, each from what its network sees; both brought to where x is, then their mean.",
+    see=_seen_as_denoised,
+)
+
+
+def _two_frequencies(size: int) -> tuple[Tensor, Tensor, Callable]:
+    """Two estimates, and a blur: each pixel becomes a weighted mean of its row."""
+    weights = (torch.rand(size, size) + 2 * torch.eye(size)).softmax(0)
+    return *torch.randn(2, 2, 1, size, size), lambda z: z @ weights
+
+
+near_and_far = Check(
+    about="Check ``function(far, near, blur)``: the coarse part of one estimate with the fine part of another.",
+    right=lambda far, near, blur: blur(far) + near - blur(near),
+    cases=lambda: [_two_frequencies(4), _two_frequencies(6)],
+    mistakes=[
+        "Far and near are swapped. Hint: from afar one sees what a blur leaves.",
+        lambda far, near, blur: blur(near) + far - blur(far),
+        "The coarse part of the near one is still in it. Hint: the fine part is what its blur takes away.",
+        lambda far, near, blur: blur(far) + near,
+        "The fine part of the far one is still in it. Hint: blur it.",
+        lambda far, near, blur: far + near - blur(near),
+        "This is one of the two with its own blur taken away. Hint: the coarse part is that of the far one.",
+        lambda far, near, blur: far - blur(far),
+        lambda far, near, blur: near - blur(near),
+        "This is one of the two as it was. Hint: the fine part of far goes, the coarse part of near, too.",
+        lambda far, near, blur: far,
+        lambda far, near, blur: near,
+        "The fine part of the near one is missing. Hint: what does a blur take away?",
+        lambda far, near, blur: blur(far),
+        lambda far, near, blur: blur(far) + blur(near),
+        "The fine part is that of the far one. Hint: from near one sees the near one.",
+        lambda far, near, blur: blur(near) + near - blur(far),
+        "This is the mean of both. Hint: they share the frequencies, each gives its own.",
+        lambda far, near, blur: (far + near) / 2,
+        lambda far, near, blur: (blur(far) + near - blur(near)) / 2,
+    ],
+    says="The coarse part of one and the fine part of the other, and nothing twice.",
+    hint="an image is what a blur keeps of it and what it takes away; here each of the two gives one part.",
+    what="the estimate",
 )

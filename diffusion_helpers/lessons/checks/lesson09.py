@@ -6,7 +6,90 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .engine import Check, between, tensor
+from .engine import Check, Mistake, between, tensor
+
+
+class _Net:
+    """A network that answers with x0, for the label or without one, and counts how often it is asked for either."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.to, self.base, self.asked = torch.randn(shape), torch.randn(shape), [0, 0]
+
+    def __call__(self, x: Tensor, t: float, y: Tensor | None = None) -> Tensor:
+        self.asked[y is None] += 1
+        return (self.base if y is None else self.to) * (1 + t) + 0.1 * x
+
+
+def _times() -> list[tuple]:
+    """An interval, and times within, on both of its borders, below and above."""
+
+    def one(place: str) -> tuple:
+        low, high = between(0.1, 0.4), between(0.6, 0.9)
+        times = {"in": between(0.45, 0.55), "low": low, "high": high, "below": low / 2, "above": (1 + high) / 2}
+        net, n = _Net((4, 1, 2, 3)), 4
+        return net, torch.randn(n, 1, 2, 3), times[place], torch.randint(10, (n,)), between(1.5, 4), low, high
+
+    return [one(place) for place in ("in", "above", "below", "low", "high")]
+
+
+def _answered(answer, net: _Net, x: Tensor, t: float, y: Tensor, gamma: float, low: float, high: float) -> dict:
+    found = tensor(answer(net, x.clone(), t, y, gamma, low, high), x.shape, ESTIMATE)
+    if not net.asked[0]:
+        raise Mistake("The network was never told the label. Hint: net(x, t, y).")
+    return {ESTIMATE: found, ASKED: sum(net.asked)}
+
+
+def _limited(
+    within=lambda t, low, high: low <= t <= high,
+    inside=lambda c, u, gamma: u + gamma * (c - u),
+    outside=lambda net, x, t, y: net(x, t, y),
+):
+    def limited(net, x, t, y, gamma, low, high):
+        return inside(net(x, t, y), net(x, t), gamma) if within(t, low, high) else outside(net, x, t, y)
+
+    return limited
+
+
+ESTIMATE, ASKED = "the estimate of x0", "how often the network is asked"
+OPEN = "At one of the borders nothing is guided. Hint: the interval holds both of its ends, low <= t <= high."
+HALF = "Only one of the borders counts. Hint: low <= t <= high."
+limited = Check(
+    about="Check ``function(net, x, t, y, gamma, low, high)``: guidance in an interval of times, at the least cost.",
+    right=_limited(),
+    cases=_times,
+    mistakes=[
+        "The guidance acts before and after the interval, not within. Hint: turn the condition round.",
+        _limited(within=lambda t, low, high: not low <= t <= high),
+        OPEN,
+        _limited(within=lambda t, low, high: low < t < high),
+        _limited(within=lambda t, low, high: low < t <= high),
+        _limited(within=lambda t, low, high: low <= t < high),
+        HALF,
+        _limited(within=lambda t, low, high: t <= high),
+        _limited(within=lambda t, low, high: t >= low),
+        "The guidance acts at all times. Hint: outside of the interval it is switched off.",
+        _limited(within=lambda t, low, high: True),
+        "The guidance never acts. Hint: within the interval two estimates are needed.",
+        _limited(within=lambda t, low, high: False),
+        "Outside the label is forgotten. Hint: guidance switched off is γ = 1, not γ = 0.",
+        _limited(outside=lambda net, x, t, y: (net(x, t, y), net(x, t))[1]),
+        "Outside nothing is denoised. Hint: guidance switched off is γ = 1: the estimate for the label.",
+        _limited(outside=lambda net, x, t, y: (net(x, t, y), x)[1]),
+        "γ multiplies the wrong estimate. Hint: start from the one without a label, and go γ times towards the other.",
+        _limited(inside=lambda c, u, gamma: c + gamma * (u - c)),
+        _limited(inside=lambda c, u, gamma: gamma * c),
+        _limited(inside=lambda c, u, gamma: u + gamma * c),
+        "Within the interval this is stronger by 1: γ counts from the estimate without a label, w = γ − 1 from the other.",
+        _limited(inside=lambda c, u, gamma: c + gamma * (c - u)),
+        "Within the interval this is weaker by 1: here γ = 1 is the label as it is.",
+        _limited(inside=lambda c, u, gamma: c + (gamma - 2) * (c - u)),
+        "The estimate is right, but the network is asked twice at every time. Hint: outside one estimate is not used.",
+        _limited(outside=lambda net, x, t, y: net(x, t, y) + 0 * net(x, t)),
+    ],
+    says="Guidance acts within the interval, its ends included, and outside the network is asked only once.",
+    hint="low <= t <= high: u + γ (c − u). Otherwise c alone, without asking for u.",
+    see=_answered,
+)
 
 
 def _bent(near, far):

@@ -110,7 +110,9 @@ def page(path: Path) -> None:
 def note(of: str, query: str | None) -> dict:
     text = "This picture moves where Python runs: in JupyterLab or Colab."
     if query:
-        text += f" Its like, with the same network in the page, is in the [laboratory](../laboratory.html{query})."
+        # As HTML: how Markdown resolves a page that another source makes differs with the parser's version.
+        laboratory = f'<a href="../laboratory.html{query}">laboratory</a>'
+        text += f" Its like, with the same network in the page, is in the {laboratory}."
     return {"cell_type": "markdown", "id": f"{of}-note"[:64], "metadata": {}, "source": f":::{{note}}\n{text}\n:::"}
 
 

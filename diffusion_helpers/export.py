@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from . import data, weights
 from .denoise import Denoiser
-from .words.grammar import VOCABULARY
+from .words.grammar import COLOURS, GROUNDS, VOCABULARY
+from .words.scenes import GREYS, PAINTS
 
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)
 
@@ -39,7 +40,7 @@ def side_of(name: str | None) -> int:
 
 
 def describe(model: Denoiser, card: dict) -> dict:
-    """What a sampler has to know: ``kind``, levels, ``channels`` and ``side``, classes or vocabulary, ``draw``.
+    """What a sampler has to know: ``kind``, levels, ``channels`` and ``side``, classes, or vocabulary and paints (RGB), ``draw``.
 
     A schedule with a table comes with alpha and sigma of all its entries, and with the entries of a run of each of
     ``STEPS``; a continuous one by its name alone.
@@ -51,10 +52,12 @@ def describe(model: Denoiser, card: dict) -> dict:
         levels |= {"alpha": table.alpha.tolist(), "sigma": table.sigma.tolist()}
         levels["grids"] = {n: [round(level.t.item() * schedule.T) for level in schedule.grid(n)] for n in STEPS}
     found = {"kind": model.kind, "schedule": levels, "side": side_of(set_of), "draw": model.draw}
-    found |= {"channels": card["spec"]["config"].get("channels", 3 if model.words else 1)}
+    found |= {"steps": STEPS, "channels": card["spec"]["config"].get("channels", 3 if model.words else 1)}
     found |= {"parameters": card["parameters"], "classes": list(data.classes(set_of)) if model.classes else []}
     if model.words:
-        found |= {"vocabulary": VOCABULARY, "length": model.words}
+        paints = dict(zip(COLOURS, PAINTS.int().tolist(), strict=True))
+        paints |= {name: [int(grey)] * 3 for name, grey in zip(GROUNDS, GREYS, strict=True)}
+        found |= {"vocabulary": VOCABULARY, "length": model.words, "paints": paints}
     return found
 
 

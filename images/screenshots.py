@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).resolve().parent
 sys.path.insert(0, str(IMAGES.parent / "tests"))
@@ -33,8 +32,7 @@ def draw(page) -> object:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, lab.server(Path(folder)) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=lab.CHROMIUM, args=lab.FLAGS)
+    with tempfile.TemporaryDirectory() as folder, lab.server(Path(folder)) as address, lab.chromium() as browser:
         page = browser.new_page(viewport={"width": 1200, "height": 860})
         lab.run_all(page, address, "02_one_step_denoiser")
         draw(page).evaluate("c => c.scrollIntoView({ block: 'start' })")
@@ -43,7 +41,6 @@ def main() -> None:
         path = IMAGES / "pad.png"
         page.screenshot(path=path, clip={"x": 286, "y": 30, "width": 880, "height": 790})
         Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -38,6 +38,17 @@ def free_port() -> int:
 
 
 @contextmanager
+def chromium() -> Iterator:
+    """Headless Chromium, closed in the end."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
 def server(folder: Path) -> Iterator[str]:
     """JupyterLab on loopback over a copy of the notebooks in ``folder``, its settings in there too; the address."""
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns("*.gif", "__pycache__"))

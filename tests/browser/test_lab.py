@@ -73,11 +73,9 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need: pip install playwright")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=lab.CHROMIUM, args=lab.FLAGS)
+    pytest.importorskip("playwright.sync_api", reason="the browser tests need: pip install playwright")
+    with lab.chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

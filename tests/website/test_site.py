@@ -47,11 +47,9 @@ def address():
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="it needs: pip install playwright")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=lab.CHROMIUM, args=lab.FLAGS)
+    pytest.importorskip("playwright.sync_api", reason="it needs: pip install playwright")
+    with lab.chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -282,6 +280,15 @@ def test_a_stroke_on_the_pad_is_answered(page, address):
 LONG = """window.long = [];
 new PerformanceObserver((list) => window.long.push(...list.getEntries().map((task) => Math.round(task.duration))))
   .observe({ type: "longtask", buffered: true });"""
+
+
+@pytest.mark.parametrize(("model", "ground"), [("mnist-guided-residual", 0), ("captions", 240)])
+def test_a_cleared_pad_is_empty_paper(page, address, model, ground):
+    page.goto(f"{address}laboratory.html?task=redraw&model={model}")
+    page.wait_for_function(f"{DONE} > 0", timeout=90_000)
+    page.get_by_role("button", name="clear").click()
+    pixel = "[...document.querySelector('canvas.lab-pad').getContext('2d').getImageData(40, 40, 1, 1).data]"
+    assert page.evaluate(pixel) == [ground] * 3 + [255]
 
 
 def test_the_first_digit_comes_soon_and_the_page_stays_awake(page, address):

@@ -11,7 +11,6 @@ const MODELS = {
   "mnist-guided": "digits, course network",
 };
 const SAMPLERS = { ddim: "DDIM", ddpm: "DDPM", heun: "Heun", dpmpp_2m: "DPM-Solver++(2M)" };
-const STEPS = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100];
 const TASKS = {
   draw: "from noise",
   redraw: "from my drawing",
@@ -20,13 +19,12 @@ const TASKS = {
   cost: "quality and cost",
 };
 const COSTS = [2, 4, 6, 10, 20, 50]; // evaluations of the denoiser
-const PAINTS = {
-  1: { black: [0, 0, 0], grey: [128, 128, 128], white: [255, 255, 255] },
-  words: {
-    red: [220, 35, 35], orange: [245, 140, 15], yellow: [240, 220, 30], green: [35, 165, 60], blue: [45, 95, 230],
-    purple: [150, 50, 195], black: [20, 20, 20], grey: [128, 128, 128], white: [240, 240, 240],
-  },
-  cells: { plasma: [225, 215, 220], red: [205, 150, 155], purple: [115, 60, 150], dark: [70, 40, 110] },
+// What is drawn with: paints, and which of them the pad begins with as its ground and on its brush.
+const GREYS = { paints: { black: [0, 0, 0], grey: [128, 128, 128], white: [255, 255, 255] }, ground: "black", brush: "white" };
+const CELLS = {
+  paints: { plasma: [225, 215, 220], red: [205, 150, 155], purple: [115, 60, 150], dark: [70, 40, 110] },
+  ground: "plasma",
+  brush: "purple",
 };
 const PAD = 280;
 
@@ -101,18 +99,17 @@ const picture = (title) => {
   return { canvas, figure: make("figure", {}, canvas, make("figcaption", { textContent: title })) };
 };
 
-/** A pad to draw on. With `under` it is a mask that is painted over a picture. */
-function pad(label, paints, done) {
+/** A pad to draw on. Without a kit of paints it is a mask, which is painted over the picture given to `under`. */
+function pad(label, kit, done) {
   const canvas = make("canvas", { className: "lab-pad", width: PAD, height: PAD, role: "img", "aria-label": label });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const own = {};
-  const [ground] = paints ? Object.values(paints) : [null];
-  let colour = paints ? Object.values(paints).at(paints.white && !paints.red ? -1 : 1) : [230, 159, 0];
+  let [ground, colour] = kit ? [kit.paints[kit.ground], kit.paints[kit.brush]] : [null, [230, 159, 0]];
   const width = list("brush", { 14: "fine", 24: "middle", 44: "broad" }, 24, () => {});
   const clear = () => {
     context.clearRect(0, 0, PAD, PAD);
     if (!ground) return;
-    context.fillStyle = `rgb(${own.ground ?? ground})`;
+    context.fillStyle = `rgb(${ground})`;
     context.fillRect(0, 0, PAD, PAD);
   };
   const at = (event) => {
@@ -141,11 +138,11 @@ function pad(label, paints, done) {
       done();
     });
   const tools = make("div", { className: "lab-tools" }, width.row);
-  if (paints) {
-    const options = Object.fromEntries(Object.keys(paints).map((name) => [name, name]));
-    const brush = choice("paint", options, Object.keys(paints).find((name) => paints[name] === colour), () => (colour = paints[brush.value]));
+  if (kit) {
+    const options = Object.fromEntries(Object.keys(kit.paints).map((name) => [name, name]));
+    const brush = choice("paint", options, kit.brush, () => (colour = kit.paints[brush.value]));
     const floor = make("button", { type: "button", textContent: "fill with it" });
-    floor.addEventListener("click", () => { own.ground = colour; clear(); done(); });
+    floor.addEventListener("click", () => { ground = colour; clear(); done(); });
     tools.append(brush.row, floor);
   }
   const wipe = make("button", { type: "button", textContent: "clear" });
@@ -159,7 +156,7 @@ function pad(label, paints, done) {
     small.drawImage(canvas, 0, 0, side, side);
     const { data } = small.getImageData(0, 0, side, side);
     const area = side * side;
-    if (!paints) return Float32Array.from({ length: area }, (_, i) => (data[4 * i + 3] > 127 ? 1 : 0));
+    if (!kit) return Float32Array.from({ length: area }, (_, i) => (data[4 * i + 3] > 127 ? 1 : 0));
     return Float32Array.from({ length: channels * area }, (_, i) => data[4 * (i % area) + Math.floor(i / area)] / 127.5 - 1);
   };
   own.under = (image, about) => {
@@ -172,7 +169,7 @@ function pad(label, paints, done) {
 
 function start(root) {
   const lab = new Laboratory();
-  const page = { about: null, last: new Map(), states: [], running: null };
+  const page = { about: null, last: new Map(), states: [] };
   const status = make("p", { className: "lab-status", role: "status" });
   const settings = make("div", { className: "lab-settings" });
   const board = make("div", { className: "lab-board" });
@@ -231,20 +228,22 @@ function start(root) {
       settings.append(known);
     }
     put("gamma", slider("guidance γ", { min: 0, max: 8, step: 0.25, value: anagram ? 4 : Math.min(draw.gamma ?? 2, 8) }, (g) => g.toFixed(2), again));
-    const usual = STEPS.includes(draw.steps) ? draw.steps : 20;
+    const { steps } = about;
+    const usual = draw.sampler === "heun" ? 12 : steps.includes(draw.steps) ? draw.steps : 20;
     if (task.value !== "cost") {
       put("sampler", list("sampler", SAMPLERS, task.value === "fill" ? "ddpm" : draw.sampler in SAMPLERS && about.schedule.name === "flow" ? draw.sampler : "ddim", again));
-      put("steps", slider("steps", { min: 0, max: STEPS.length - 1, step: 1, value: Math.max(0, STEPS.indexOf(draw.sampler === "heun" ? 12 : usual)) }, (i) => STEPS[i], again));
+      put("steps", slider("steps", { min: 0, max: steps.length - 1, step: 1, value: steps.indexOf(usual) }, (i) => steps[i], again));
       put("eta", slider("fresh noise η (DDIM)", { min: 0, max: 1, step: 0.1, value: 0 }, (eta) => eta.toFixed(1), again));
     }
     if (task.value === "redraw") put("from", slider("start level t", { min: 0.05, max: 1, step: 0.05, value: 0.8 }, (t) => t.toFixed(2), again));
     put("seed", slider("noise", { min: 0, max: 99, step: 1, value: 1 }, String, again));
 
     if (task.value === "redraw") {
-      const paints = PAINTS[words ? "words" : about.channels === 3 ? "cells" : 1];
-      put("pad", pad("Drawing pad. Draw with the mouse or a finger.", paints, again), board);
-      if (words) example(controls.pad, [[40, 40, 110, 40, 75, 120]], paints.red, [150, 165, 95, 85], paints.blue, paints.white);
-      else if (about.channels === 1) example(controls.pad, [[90, 60, 190, 60, 190, 140, 100, 140], [190, 140, 190, 220, 90, 220]], paints.white);
+      const { paints } = about;
+      const kit = words ? { paints, ground: "white", brush: "red" } : about.channels === 3 ? CELLS : GREYS;
+      put("pad", pad("Drawing pad. Draw with the mouse or a finger.", kit, again), board);
+      if (words) example(controls.pad, [[40, 40, 110, 40, 75, 120]], paints.red, [150, 165, 95, 85], paints.blue);
+      else if (about.channels === 1) example(controls.pad, [[90, 60, 190, 60, 190, 140, 100, 140], [190, 140, 190, 220, 90, 220]], GREYS.paints.white);
     }
     if (task.value === "fill") {
       put("pad", pad("Mask. Paint over what shall be drawn anew.", null, again), board);
@@ -263,12 +262,8 @@ function start(root) {
   }
 
   /** A drawing to begin with, so that nobody faces an empty pad. */
-  function example(own, lines, colour, box, fill, ground) {
+  function example(own, lines, colour, box, fill) {
     const context = own.element.querySelector("canvas").getContext("2d");
-    if (ground) {
-      context.fillStyle = `rgb(${ground})`;
-      context.fillRect(0, 0, PAD, PAD);
-    }
     Object.assign(context, { strokeStyle: `rgb(${colour})`, lineWidth: 24, lineCap: "round", lineJoin: "round" });
     for (const [x, y, ...rest] of lines) {
       context.beginPath();
@@ -303,7 +298,7 @@ function start(root) {
     const what = (name) => (page.about.vocabulary ? controls[name].value : Number(controls[name].value));
     return {
       model: model.value, what: what("what"), gamma: controls.gamma.value, seed: controls.seed.value, interval: page.about.draw.interval,
-      eta: controls.eta?.value ?? 0, sampler: controls.sampler?.value, steps: STEPS[controls.steps?.value ?? 0],
+      eta: controls.eta?.value ?? 0, sampler: controls.sampler?.value, steps: page.about.steps[controls.steps?.value ?? 0],
       ...(controls.second ? { second: what("second"), view: controls.view.value, interval: undefined } : {}),
       ...more,
     };

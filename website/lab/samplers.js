@@ -3,22 +3,16 @@
 // An image is a Float32Array of C·H·W numbers in [-1, 1]. A network is an async function (xs, ys, level) that answers
 // several images at one level with as many estimates of x0. A denoiser is an async function (x, level) to one such.
 
-/** A point on the path. Of a table it is the entry nearest to t, as in Python. */
-export function levelAt(schedule, t) {
-  if (!schedule.alpha) return { t, alpha: 1 - t, sigma: t };
-  const entry = Math.round(t * (schedule.alpha.length - 1));
-  return entryOf(schedule, entry);
-}
-
+const onFlow = (t) => ({ t, alpha: 1 - t, sigma: t });
 const entryOf = (schedule, entry) => ({
   t: entry / (schedule.alpha.length - 1),
   alpha: schedule.alpha[entry],
   sigma: schedule.sigma[entry],
 });
 
-/** The steps + 1 levels of a run, from t = 1 down to 0. A table has stored runs for some numbers of steps. */
+/** The steps + 1 levels of a run, from t = 1 down to 0: of the flow, or stored ones of a table. */
 export function grid(schedule, steps) {
-  if (!schedule.alpha) return Array.from({ length: steps + 1 }, (_, i) => levelAt(schedule, 1 - i / steps));
+  if (!schedule.alpha) return Array.from({ length: steps + 1 }, (_, i) => onFlow(1 - i / steps));
   if (!schedule.grids[steps]) throw new Error(`${steps} steps: expected one of ${Object.keys(schedule.grids)}`);
   return schedule.grids[steps].map((entry) => entryOf(schedule, entry));
 }

@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from .resume import Random, checksum, order, restore_state, save_state, whole
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 class Step(NamedTuple):
@@ -111,6 +115,17 @@ class Muon(torch.optim.AdamW):
         super().step()
 
 
+class Objective(nn.Module):
+    """A loss as the forward pass of a module that holds its model, so that what wraps it sees each pass."""
+
+    def __init__(self, model: nn.Module, loss: Callable[..., Tensor]):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        return self.loss(*batch)
+
+
 def fit(
     model: nn.Module,
     loss: Callable[..., Tensor],
@@ -130,6 +145,7 @@ def fit(
     checkpoint: str | Path | None = None,
     run: str | None = None,
     bar: bool = True,
+    accelerator: Accelerator | None = None,
 ) -> Iterator[Step]:
     """Train ``model`` on ``loss(*batch)``, yielding a ``Step`` after each update.
 
@@ -143,6 +159,10 @@ def fit(
     The update is that of the whole batch, for a loss that is a mean and draws no random numbers (parts draw others)
     and a network without BatchNorm (which would see the parts).
 
+    With an ``accelerator`` of accelerate each of its processes works through its share of the batch, again in
+    ``accumulate`` parts, and the gradients are averaged: W processes with A parts make the same updates as one with
+    W * A. Every process holds the same averaged weights; the first alone draws the bar and writes the checkpoint.
+
     When the loop over ``fit(...)`` ends, breaks or is interrupted, ``model`` holds the averaged weights, in eval mode.
     Who keeps the generator (steps = fit(...)) and breaks calls ``steps.close()`` for that; ``step.model`` holds them
     after every step. The loop body may draw random numbers or use the model: training keeps its own random state.
@@ -151,10 +171,11 @@ def fit(
     call goes on from it and gives what one uninterrupted run would have given. It must be the same run: the numbers
     above, the optimizer and its settings, the learning rates, the precision, the kind of device, and the data (shapes,
     types, checksums) are compared. What ``loss`` computes cannot be, so ``run`` names it, in words of the caller's.
-    A run of seconds goes on with those that are left; how many steps they hold is up to the machine.
+    A run of seconds goes on with those that are left; how many steps they hold is up to the machine. One with an
+    ``accelerator`` goes on in any number of processes.
 
     Raises ValueError unless one of epochs and seconds is given, for data of unequal lengths or fewer images than
-    ``batch``, for numbers that are not positive, for a ``batch`` that ``accumulate`` does not divide, for another
+    ``batch``, for numbers that are not positive, for a ``batch`` that the parts do not divide, for another
     ``autocast`` (float16 would need its losses scaled), for a checkpoint without ``run``, for a loss that is not
     finite, and for a checkpoint of another run.
     """
@@ -175,8 +196,10 @@ def fit(
         raise ValueError(f"data of lengths {[len(part) for part in data]}: expected equal lengths")
     if batch > N:
         raise ValueError(f"batch = {batch}: expected at most the number of images, {N}")
-    if batch % accumulate:
-        raise ValueError(f"batch = {batch} in {accumulate} parts: expected a multiple of accumulate")
+    rank, processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    if batch % (accumulate * processes):
+        among = f" for each of {processes} processes" if accelerator else ""
+        raise ValueError(f"batch = {batch} in {accumulate} parts{among}: expected a multiple of their number")
     if autocast not in (None, torch.bfloat16):
         raise ValueError(f"autocast = {autocast}: expected torch.bfloat16 or None")
     if checkpoint is not None and not run:
@@ -191,20 +214,33 @@ def fit(
         average = averaged(model, ema).eval()
         optim, random = optimizer(model.parameters(), lr=lr), Random(seed, device)
         parts = {"model": model, "average": average, "optimizer": optim, "random": random}
-        path = None if checkpoint is None else Path(checkpoint)
+        path, first = None if checkpoint is None else Path(checkpoint), rank == 0
         rates = [group["lr"] for group in optim.param_groups]
         same, done, spent, since = {}, 0, 0.0, time.monotonic()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written is said before the work
             same = {"run": run, "batch": batch, "seed": seed, "ema": ema, "clip": clip} | length
-            same |= {"accumulate": accumulate, "autocast": str(autocast), "device": device.type}
+            same |= {
+                "accumulate": None if accelerator else accumulate,
+                "autocast": str(autocast),
+                "device": device.type,
+            }
             same["optimizer"] = f"{type(optim).__name__} {optim.defaults}"
             same["rates"] = [rate * decay(i / 8) for rate in rates for i in range(8)]
             same["data"] = [f"{tuple(part.shape)} {part.dtype} {checksum(part)}" for part in data]
             if path.exists():
                 done, spent = restore_state(path, same, parts)
+        objective = Objective(model, loss)
+        if accelerator:
+            objective, optim = accelerator.prepare(objective, optim)
         saved = since
         half_made = False  # an error within a step leaves it so: that state is not one to go on from
+
+        def agreed(number: float) -> float:
+            """The mean over the processes, which would not end together if each went by its own."""
+            if accelerator is None:
+                return number
+            return accelerator.reduce(torch.tensor(number, dtype=torch.float64, device=device), "mean").item()
 
         def save() -> None:
             save_state(path, {"run": same, "done": done, "seconds": spent}, parts)
@@ -212,7 +248,7 @@ def fit(
         # In a notebook each redraw is three messages. A front end that reads them only after the cell, as nbval does,
         # holds about 2,000 and loses the rest, the end of the cell among them: so one redraw a second.
         unit = {"unit": "step", "initial": done} if seconds is None else {"unit": "s", "initial": int(spent)}
-        shown = tqdm(total=steps or seconds, mininterval=1.0, disable=not bar, **unit)
+        shown = tqdm(total=steps or seconds, mininterval=1.0, disable=not (bar and first), **unit)
         try:
             while (progress := spent / seconds if steps is None else done / steps) < 1:
                 epoch, place = divmod(done, per_epoch)
@@ -225,11 +261,17 @@ def fit(
                     model.train()
                     optim.zero_grad()
                     total = 0.0
-                    for share in picked.split(batch // accumulate):
-                        with random, torch.autocast(device.type, autocast, enabled=autocast is not None):
-                            value = loss(*(part[share] for part in data)) / accumulate
-                        value.backward()
+                    own = picked.chunk(processes)[rank].chunk(accumulate)
+                    for i, share in enumerate(own):
+                        if accelerator:  # the random numbers of a part are its own, whichever process has it
+                            random.begin(seed, done, rank * accumulate + i)
+                        alone = accelerator and i + 1 < accumulate
+                        with accelerator.no_sync(objective) if alone else nullcontext():
+                            with random, torch.autocast(device.type, autocast, enabled=autocast is not None):
+                                value = objective(*(part[share] for part in data)) / accumulate
+                            value.backward()
                         total += value.item()
+                    total = agreed(total)
                     if not math.isfinite(total):
                         raise ValueError(
                             f"loss {total} at step {done + 1}: expected a finite number (is lr = {lr} too high?)"
@@ -239,10 +281,10 @@ def fit(
                     average.update_parameters(model)
                     done += 1
                     half_made = False
-                    spent += time.monotonic() - since
+                    spent = agreed(spent + time.monotonic() - since)
                 shown.set_postfix(loss=f"{total:.4f}", refresh=False)
                 shown.update((int(spent) if steps is None else done) - shown.n)
-                if path is not None and time.monotonic() - saved > 60:
+                if path is not None and first and time.monotonic() - saved > 60:
                     save()
                     saved = time.monotonic()
                 yield Step(done, steps, epoch + 1, total, lr * factor, average.module, place == per_epoch - 1, spent)
@@ -251,7 +293,7 @@ def fit(
             with whole():  # a second press of stop waits until the model is usable and the state is written
                 shown.close()
                 try:
-                    if path is not None and not half_made:
+                    if path is not None and first and not half_made:
                         save()
                 finally:  # a full disk costs the checkpoint, not the model
                     model.load_state_dict(average.module.state_dict())

@@ -243,7 +243,7 @@ def test_a_report_without_a_run_is_on_the_run_of_the_card(drawn, folder, monkeyp
     monkeypatch.setattr(evaluate.data, "load", lambda *_: many)
     asked = []
 
-    def generate(model, shape, run):
+    def generate(model, shape, run, engine):
         asked.append(run)
         return many.images, many.labels, 0.0
 

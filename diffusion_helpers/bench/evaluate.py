@@ -5,7 +5,7 @@
 prints a table and writes it as JSON, to ``--json`` or a file in ``runs``. What is not given is as the card of the
 model says that it is best drawn. Samples are made 250 at a time, their labels balanced, and measured as 8-bit images,
 so that ``--cache FILE`` gives the very same numbers again. What the measures, floors and error bars are:
-see ``metrics``.
+see ``metrics``. Under ``accelerate launch -m`` the processes share the drawing, and the samples are the same.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
@@ -28,8 +29,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .. import data, edits, samplers, weights
-from ..denoise import Denoiser
-from . import metrics, recipes, reports
+from ..denoise import Denoised, Denoiser
+from ..schedules import Level
+from . import launch, metrics, recipes, reports
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 BATCH = 250
 
@@ -75,11 +80,14 @@ class Run:
         return f"{self.sampler}{self.steps}{spaced}{guided}{part}-N{self.samples}-seed{self.seed}"
 
 
-def generate(model: Denoiser, shape: tuple[int, int, int], run: Run) -> tuple[Tensor, Tensor | None, float]:
+def generate(
+    model: Denoiser, shape: tuple[int, int, int], run: Run, engine: Accelerator | None = None
+) -> tuple[Tensor, Tensor | None, float]:
     """Samples, labels and cost: images (N, C, H, W) uint8, labels (N,), and network evaluations per image.
 
     The labels go 0, 1, 2 ... in turn; a model without classes has none and takes no ``gamma``. The noise is drawn on
-    the CPU from the run's seed, so it is the same on every device.
+    the CPU from the run's seed, so it is the same on every device. The processes of an ``engine`` draw a batch each in
+    turn, and all have all samples in the end.
     Raises ValueError for a gamma or interval that does not fit the model, and samples that are not finite.
     """
     if (run.gamma is None) != (model.classes == 0):
@@ -99,28 +107,44 @@ def generate(model: Denoiser, shape: tuple[int, int, int], run: Run) -> tuple[Te
     def count(net: nn.Module, inputs: tuple) -> None:
         seen[0] += len(inputs[0])
 
+    def nothing(x: Tensor, level: Level) -> Denoised:
+        return Denoised(x, torch.zeros_like(x), level)
+
+    rank, processes = (engine.process_index, engine.num_processes) if engine else (0, 1)
+
     def batches() -> Iterator[Tensor]:
-        for start in range(0, run.samples, BATCH):
+        for i, start in enumerate(range(0, run.samples, BATCH)):
+            own = i % processes == rank
             x = torch.randn(min(BATCH, run.samples - start), *shape, generator=generator).to(device)
             y = None if labels is None else labels[start : start + BATCH].to(device)
             denoise = model if y is None else edits.classifier_free(model, y, run.gamma)
             if y is not None and tuple(run.interval) != (0.0, 1.0):
                 denoise = edits.during(denoise, edits.given(model, y), *run.interval)
+            if not own:
+                denoise = nothing  # another's batch: only its random numbers are drawn, so that all stay in step
             for state in samplers.sample(denoise, x, levels, step):
                 x = state.x
                 bar.update(1)
             if not bool(x.isfinite().all()):
                 raise ValueError(f"samples {start} to {start + len(x)} hold NaN or infinity: expected finite images")
-            yield ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+            if own:
+                yield ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
 
     hook = model.net.register_forward_pre_hook(count)
     precision = torch.autocast(device.type, torch.bfloat16) if run.precision == "bfloat16" else nullcontext()
     try:
-        with tqdm(total=-(-run.samples // BATCH) * len(levels), desc="sampling", unit="step") as bar, precision:
-            images = torch.cat(list(batches()))
+        told = {"desc": "sampling", "unit": "step", "disable": rank > 0}
+        with tqdm(total=-(-run.samples // BATCH) * len(levels), **told) as bar, precision:
+            made = list(batches())
     finally:
         hook.remove()
-    return images, labels, seen[0] / run.samples
+    if engine:
+        from accelerate.utils import gather_object
+
+        parts = gather_object([(made, seen[0])])  # of all processes, in their order
+        made = [parts[i % processes][0][i // processes] for i in range(-(-run.samples // BATCH))]
+        seen = [sum(count for _, count in parts)]
+    return torch.cat(made), labels, seen[0] / run.samples
 
 
 def _labels(model: Denoiser, n: int) -> Tensor | None:
@@ -129,8 +153,10 @@ def _labels(model: Denoiser, n: int) -> Tensor | None:
 
 def evaluate(
     name: str | Path, run: Run | None = None, features: str | Path | None = None, cache: Path | None = None
-) -> dict:
+) -> dict | None:
     """The report on a shipped model, or on the model in a file, as a dictionary that JSON can hold.
+
+    Of several processes, all draw, and the first measures: the others have no report.
 
     ``run`` is by default as its card says that it is best drawn.
 
@@ -141,7 +167,8 @@ def evaluate(
     Raises ValueError for what is not a diffusion model, images that the features do not fit, and whatever
     ``generate`` and ``metrics.report`` do not take.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    engine = launch.accelerator()
+    device = launch.device(engine)
     card, model = weights.card(name), weights.load(name, device)
     run = run or Run.of(card)
     if not isinstance(model, Denoiser):
@@ -162,13 +189,13 @@ def evaluate(
     made = _cached(cache, recipe) if cache else None
     if made is None:
         start = time.monotonic()
-        images, labels, evaluations = generate(model, test.images.shape[1:], run)
+        images, labels, evaluations = generate(model, test.images.shape[1:], run, engine)
         cost = {
             "evaluations": evaluations,
             "seconds": round(time.monotonic() - start, 2),
             "hardware": recipes.hardware(device),
         }
-        if cache:
+        if cache and launch.first(engine):
             cache.parent.mkdir(parents=True, exist_ok=True)
             safetensors.torch.save_file(
                 {"images": images}, cache, {"recipe": json.dumps(recipe), "cost": json.dumps(cost)}
@@ -176,6 +203,8 @@ def evaluate(
     else:
         images, cost = made
         labels = _labels(model, run.samples)
+    if not launch.first(engine):
+        return None
     start = time.monotonic()
     found = _measure(images, labels, train, test, network)
     return {
@@ -295,6 +324,8 @@ def main() -> None:
         report = evaluate(name, run, features, cache)
     except ValueError as error:
         parser.error(str(error))
+    if report is None:
+        return
     if path is None:
         drawn = replace(run, gamma=report["recipe"]["gamma"])
         # A card may come from anywhere, so the name on it must not lead out of the folder.

@@ -5,6 +5,7 @@
 Training can be stopped at any time (Ctrl-C) and goes on from ``runs/NAME.checkpoint`` when the same
 command is given again. The finished model goes to ``runs/NAME.safetensors``, or where ``--to`` says; the shipped ones
 are in ``diffusion_helpers/shipped``. The card of each model holds its recipe, data checksum, hardware and held-out loss.
+On several processes, devices or machines: ``accelerate launch -m diffusion_helpers.bench.recipes mnist-guided``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from .. import data, train, weights
 from ..words import Scenes, judge, make
-from . import held_out
+from . import held_out, launch
 from .losses import classifier_loss, logit_normal_loss, one_step_loss, scene_loss, stratified_loss
 
 
@@ -241,13 +242,17 @@ def provenance(model: nn.Module, name: str, training: data.Images, device: torch
     }
 
 
-def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict:
-    """Train the model of a recipe, resuming if there is a checkpoint in ``folder``; write it to ``to``; its card."""
+def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict | None:
+    """Train the model of a recipe, resuming if there is a checkpoint in ``folder``; write it to ``to``; its card.
+
+    Of several processes, all train, and the first writes: the others have no card.
+    """
     recipe = RECIPES[name]
     if to.suffix != ".safetensors":
         raise ValueError(f"{to}: expected a path that ends in .safetensors")
     training, test = recipe.images("train"), recipe.images("test")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    engine = launch.accelerator()
+    device, first = launch.device(engine), launch.first(engine)
     torch.manual_seed(0)
     model = weights.build(recipe.spec).to(device, memory_format=torch.channels_last)
     images, labels, _ = (training.balanced() if recipe.balanced else training).to(device)
@@ -258,12 +263,15 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
     seen, seconds, checkpoints = 0, 0.0, []
     for fit in recipe.stages:
         checkpoints.append(folder / f"{name}{'.then' * len(checkpoints)}.checkpoint")
-        options = fit | {"autocast": autocast, "checkpoint": checkpoints[-1], "run": begun}
+        options = fit | {"autocast": autocast, "checkpoint": checkpoints[-1], "run": begun, "accelerator": engine}
         for step in train.fit(model, recipe.objective(model), given, **options):
-            if step.step % 100 == 0:
+            if step.step % 100 == 0 and first:
                 print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
-        state = torch.load(checkpoints[-1], weights_only=True)  # of every sitting
-        seen, seconds = seen + state["done"] * fit["batch"], seconds + state["seconds"]
+        if first:
+            state = torch.load(checkpoints[-1], weights_only=True)  # of every sitting
+            seen, seconds = seen + state["done"] * fit["batch"], seconds + state["seconds"]
+    if not first:
+        return None
     card = {
         "name": name,
         "spec": recipe.spec,
@@ -277,6 +285,8 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
         "seconds": round(seconds),
     }
     card |= provenance(model, recipe.data_set, training, device)
+    if engine:
+        card["hardware"] += f", {engine.num_processes} processes"
     card["data"]["balanced"] = recipe.balanced
     weights.save(model, to, card)
     card["held_out"] = recipe.held_out(weights.load(to, device), test.to(device))
@@ -302,7 +312,8 @@ def main() -> None:
         card = run(chosen.name, to, chosen.runs, torch.bfloat16 if chosen.bfloat16 else None)
     except ValueError as error:
         parser.error(str(error))
-    print(json.dumps(card, indent=1))
+    if card:
+        print(json.dumps(card, indent=1))
 
 
 if __name__ == "__main__":

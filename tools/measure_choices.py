@@ -18,18 +18,16 @@ results go to a JSON file after each run, and a second start goes on from there.
 
 from __future__ import annotations
 
-import argparse
-import json
 from functools import partial
-from pathlib import Path
 
 import numpy as np
+import runs
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_helpers import data, edits, samplers, schedules, train, weights
-from diffusion_helpers.bench import metrics, recipes, reports
+from diffusion_helpers.bench import metrics
 from diffusion_helpers.denoise import Denoiser
 from diffusion_helpers.schedules import Level, Schedule
 
@@ -98,19 +96,16 @@ def drawn(model: Denoiser, seed: int, levels: list[Level]) -> tuple[Tensor, Tens
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
+    parser = runs.parser(__doc__, "choices")
     parser.add_argument("--choices", nargs="+", default=list(CHOICES), choices=list(CHOICES), help="(default: all)")
     parser.add_argument("--lr", type=float, default=PROTOCOL["lr"], help="to choose it (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=reports.RESULTS / "choices.json", help="(default: %(default)s)")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     PROTOCOL["lr"] = PROTOCOL["rest"] = chosen.lr
-    found = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else {}
-    if found.get("protocol", PROTOCOL) != PROTOCOL:
-        parser.error(f"{chosen.json} holds runs by another protocol: delete it, or name another file")
-    found = {"protocol": PROTOCOL, "hardware": recipes.hardware(torch.device("cpu"))} | {"runs": found.get("runs", [])}
+    try:
+        found = runs.Runs(chosen.json, PROTOCOL)
+    except ValueError as error:
+        parser.error(str(error))
     judge, full, test = weights.load("fashion-classifier"), data.load("fashion", "train"), data.load("fashion", "test")
     reference = metrics.extract(data.symmetric(test.images), judge, test.labels)
     real = metrics.extract(data.symmetric(full.images[: 6 * PROTOCOL["N"]]), judge, full.labels[: 6 * PROTOCOL["N"]])
@@ -121,11 +116,11 @@ def main() -> None:
         return {key: report[key]._asdict() for key in ("fid", "label_agreement")}
 
     noise = torch.randn(PROTOCOL["N"], 1, 28, 28, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
-    found["noise"] = measured(noise, torch.arange(PROTOCOL["N"]) % 10)
-    found["reference"] = {"test images": len(test.images), "training images for the floor": len(real)}
+    found.facts["noise"] = measured(noise, torch.arange(PROTOCOL["N"]) % 10)
+    found.facts["reference"] = {"test images": len(test.images), "training images for the floor": len(real)}
     for seed in chosen.seeds:
         for name in chosen.choices:
-            if any(run["name"] == name and run["seed"] == seed for run in found["runs"]):
+            if not found.missing(name=name, seed=seed):
                 continue
             run = {"name": name, "seed": seed} | BASE | CHOICES[name]
             model, steps = trained(run, seed, training)
@@ -143,8 +138,7 @@ def main() -> None:
                 for count in PROTOCOL["steps"][: 2 if name in LONG else 1]
                 for key, levels in grids(model.schedule, count).items()
             }
-            found["runs"].append(run)
-            chosen.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            found.keep(run)
             shown = {key: round(value["fid"]["value"], 2) for key, value in run["average"].items()}
             print(f"{name}, seed {seed}: {shown}, weights {run['weights']['fid']['value']:.2f}", flush=True)
 

@@ -3,21 +3,18 @@
 Both learn 180 cells of the package in another stain, red and green exchanged, under labels in another order, in 300
 steps of 8 pictures: ``cells-guided``, with a new table of labels, and a network of the same form from random weights,
 at one rate of 1e-3 for all. From each the averaged weights draw N = 90 in 20 steps of DDPM, gamma 1.5. ``cells-classifier``
-reads them, the stain changed back. The results go to a JSON file after each run, and a second start goes on from there.
+reads them, the stain changed back. The rates were chosen with seeds 0 and 1. The results go to a JSON file after each run, and a second start goes on from there.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from functools import partial
-from pathlib import Path
 
+import runs
 import torch
 from torch import Tensor, nn
 
 from diffusion_helpers import data, edits, samplers, schedules, train, weights
-from diffusion_helpers.bench import recipes, reports
 
 COUNTS = {"platelet": 40, "red cell": 80, "white cell": 60}  # of the folder's classes, in its order
 PROTOCOL = {"counts": COUNTS, "steps": 300, "batch": 8, "ema": 0.97, "rates": [2e-4, 2e-3, 2e-2], "fresh rate": 1e-3}
@@ -79,16 +76,13 @@ def drawn(model, y: Tensor, seed: int) -> Tensor:
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=reports.RESULTS / "finetuning.json", help="(default: %(default)s)")
+    parser = runs.parser(__doc__, "finetuning", seeds=(3, 4, 5))
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    found = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else {}
-    if found.get("protocol", PROTOCOL) != PROTOCOL:
-        parser.error(f"{chosen.json} holds runs by another protocol: delete it, or name another file")
-    found = {"protocol": PROTOCOL, "hardware": recipes.hardware(torch.device("cpu"))} | {"runs": found.get("runs", [])}
+    try:
+        found = runs.Runs(chosen.json, PROTOCOL)
+    except ValueError as error:
+        parser.error(str(error))
     judge = weights.load("cells-classifier")
     images, labels, known = own_folder()
     y = torch.arange(len(COUNTS)).repeat(PROTOCOL["N"] // len(COUNTS))
@@ -96,10 +90,10 @@ def main() -> None:
     def read_as(pictures: Tensor, wanted: Tensor) -> float:
         return (judge(stained(pictures)).argmax(1) == known[wanted]).float().mean().item()
 
-    found["folder"] = read_as(data.symmetric(images), labels)
+    found.facts["folder"] = read_as(data.symmetric(images), labels)
     for seed in chosen.seeds:
         for kind in ("fine-tuned", "fresh"):
-            if any(run["kind"] == kind and run["seed"] == seed for run in found["runs"]):
+            if not found.missing(kind=kind, seed=seed):
                 continue
             with torch.enable_grad():
                 model, loss = trained(kind, seed, images, labels)
@@ -109,8 +103,7 @@ def main() -> None:
                 "loss": round(loss, 5),
                 "read as asked": read_as(drawn(model, y, seed), y),
             }
-            found["runs"].append(run)
-            chosen.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            found.keep(run)
             print(run, flush=True)
 
 

@@ -11,15 +11,13 @@ and a second start goes on from there.
 
 from __future__ import annotations
 
-import argparse
-import json
 from functools import partial
-from pathlib import Path
 
+import runs
 import torch
 
 from diffusion_helpers import data, edits, samplers, schedules, train, weights
-from diffusion_helpers.bench import metrics, recipes, reports, speedrun
+from diffusion_helpers.bench import metrics, speedrun
 from diffusion_helpers.denoise import Denoiser
 
 CHOICES = {
@@ -87,24 +85,21 @@ def errors(model: Denoiser, test: data.Images) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=reports.RESULTS / "objectives.json", help="(default: %(default)s)")
+    parser = runs.parser(__doc__, "objectives")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    found = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else {}
-    if found.get("protocol", PROTOCOL) != PROTOCOL:
-        parser.error(f"{chosen.json} holds runs by another protocol: delete it, or name another file")
-    found = {"protocol": PROTOCOL, "hardware": recipes.hardware(torch.device("cpu"))} | {"runs": found.get("runs", [])}
+    try:
+        found = runs.Runs(chosen.json, PROTOCOL)
+    except ValueError as error:
+        parser.error(str(error))
     judge, full, test = weights.load("mnist-classifier"), data.load("mnist", "train"), data.load("mnist", "test")
     reference = metrics.extract(data.symmetric(test.images), judge, test.labels)
     real = metrics.extract(data.symmetric(full.images[: 6 * PROTOCOL["N"]]), judge, full.labels[: 6 * PROTOCOL["N"]])
-    found["reference"] = {"test images": len(test.images), "training images for the floor": len(real)}
+    found.facts["reference"] = {"test images": len(test.images), "training images for the floor": len(real)}
 
     for name, (kind, schedule) in CHOICES.items():
         for seed in chosen.seeds:
-            if any(run["name"] == name and run["seed"] == seed for run in found["runs"]):
+            if not found.missing(name=name, seed=seed):
                 continue
             model, steps, loss = trained(kind, schedule, seed, speedrun.sample())
             images, y = drawn(model, seed)
@@ -112,8 +107,7 @@ def main() -> None:
             run = {"name": name, "kind": kind, "schedule": schedule["name"], "seed": seed, "steps": steps}
             run |= {"loss": round(loss, 5), "x0_errors": errors(model, test)}
             run |= {key: report[key]._asdict() for key in ("fid", "label_agreement")}
-            found["runs"].append(run)
-            chosen.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            found.keep(run)
             print(
                 f"{name}, seed {seed}: FID {run['fid']['value']:.2f} {run['label_agreement']['value']:.3f}", flush=True
             )

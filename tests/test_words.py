@@ -1,5 +1,6 @@
 """Captions and their pictures agree, words reach the network, and the command says what it knows."""
 
+import json
 import random
 import re
 import sys
@@ -9,7 +10,9 @@ import torch
 from PIL import Image
 
 from diffusion_helpers import draw, edits, schedules, weights, words
+from diffusion_helpers.bench import anagrams
 from diffusion_helpers.bench import captions as bench
+from diffusion_helpers.bench.reports import RESULTS
 from diffusion_helpers.denoise import Denoiser
 from diffusion_helpers.lessons.widgets.words import looks, prompt_frame
 from diffusion_helpers.words import grammar, judge, scenes
@@ -226,11 +229,6 @@ def test_the_shipped_model_draws_what_the_caption_says():
     assert right > 0.6 and right > bench.shares(net, images, other)["all"] + 0.5
 
 
-def test_noise_of_its_own_is_refused_where_a_seed_should_say_all():
-    with pytest.raises(ValueError, match="'ddpm' draws fresh noise"):
-        bench.drawn(None, ["a red seven"], 1.0, 2, 0, "ddpm")
-
-
 def test_the_typed_caption_is_drawn_with_each_word_or_answered_with_those_that_are_known(model):
     frame = prompt_frame(model, "a red seven", gamma=2.0, seed=0)
     assert [axis.get_title() for axis in frame.axes] == ["γ = 2, noise 0", "a", "red", "seven"]
@@ -292,3 +290,58 @@ def test_the_command_says_what_it_knows(given, says, capsys):
         command(*given)
     message = " ".join(capsys.readouterr().err.split())
     assert re.search(says, message)
+
+
+# ---- two captions in one picture
+
+
+def seen(*fields):
+    """A network that sees this scene in every image, named in the order of ``FIELDS``."""
+    places = [names.index(field) for names, field in zip(grammar.FIELDS.values(), fields, strict=True)]
+    answer = torch.cat([torch.eye(n)[place] for n, place in zip(judge.HEADS, places, strict=True)])
+    net = torch.nn.Identity()
+    net.forward = lambda images: answer.expand(len(images), -1)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("caption", "right"),
+    [
+        ("a red six left of a blue nine on white", True),
+        ("a red six left of a blue nine", True),
+        ("a blue six left of a red nine", False),
+        ("a red nine left of a blue six", False),
+        ("a red six above a blue nine", False),
+        ("a red six", False),
+    ],
+)
+def test_two_things_are_read_with_their_colours_and_their_order(caption, right):
+    net = seen("side by side", "white", "middle", "six", "red", "usual", "nine", "blue", "usual")
+    assert anagrams.reads(net, torch.zeros(3, 3, 32, 32), caption).tolist() == [right] * 3
+
+
+def test_one_thing_is_read_where_there_is_one():
+    net = seen("alone", "white", "left", "bag", "green", "big", "zero", "red", "usual")
+    assert anagrams.reads(net, torch.zeros(1, 3, 32, 32), "a green bag on white").all()
+    assert not anagrams.reads(net, torch.zeros(1, 3, 32, 32), "a green bag above a red zero").any()
+
+
+@pytest.mark.parametrize("view", anagrams.VIEWS.values(), ids=anagrams.VIEWS)
+def test_every_view_of_the_anagrams_has_its_way_back(view):
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(view.back(view.look(images)), images) and not torch.equal(view.look(images), images)
+
+
+def test_the_control_is_the_first_caption_drawn_alone(model):
+    pair = anagrams.PAIRS[0]
+    alone = anagrams.drawn(model, pair, 2, gamma=2.0, seed=3, both=False)
+    torch.testing.assert_close(alone, bench.drawn(model, [pair.first] * 2, gamma=2.0, seed=3))
+    assert not torch.allclose(alone, anagrams.drawn(model, pair, 2, gamma=2.0, seed=3))
+
+
+def test_the_stored_counts_are_of_all_pairs_and_of_their_captions():
+    stored = json.loads((RESULTS / "anagrams.json").read_text(encoding="utf-8"))
+    assert [tuple(row["pair"]) for row in stored["found"]] == list(anagrams.PAIRS)
+    assert all(row["both"] <= row["first"] <= stored["settings"]["attempts"] for row in stored["found"])
+    for pair in anagrams.PAIRS:
+        words.tokens([pair.first, pair.second])

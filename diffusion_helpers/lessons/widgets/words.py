@@ -8,7 +8,7 @@ import ipywidgets
 import torch
 from torch import Tensor
 
-from ... import edits, samplers
+from ...bench.captions import drawn
 from ...denoise import Denoiser
 from ...words import prompted
 from ...words.network import CaptionUNet, CrossAttention
@@ -17,14 +17,6 @@ from .controls import Explorer, slider
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def picture(model: Denoiser, captions: list[str], gamma: float, seed: int, steps: int = 20) -> Tensor:
-    """A picture for each caption, (B, 3, 32, 32), from the same noise for the same seed."""
-    noise = torch.randn(len(captions), 3, 32, 32, generator=torch.Generator().manual_seed(seed))
-    denoise = edits.guide(prompted(model, captions), prompted(model, [""] * len(captions)), gamma)
-    *_, last = samplers.sample(denoise, noise, model.schedule.grid(steps), samplers.dpmpp_2m)
-    return last.x.clamp(-1, 1)
 
 
 @torch.no_grad()
@@ -58,7 +50,7 @@ def looks(model: Denoiser, caption: str, image: Tensor, t: float, seed: int = 0)
 def prompt_frame(model: Denoiser, caption: str, gamma: float, seed: int) -> Figure:
     """The picture of a caption, and under it where each of its words is looked at; or what is wrong with the caption."""
     try:
-        image = picture(model, [caption], gamma, seed)[0]
+        image = drawn(model, [caption], gamma, seed)[0]
     except ValueError as error:
         figure, [[axis]] = plots.subplots(8, 1.6)
         axis.text(0, 0.5, str(error)[:160] + " ...", fontsize=9, wrap=True, va="center")

@@ -23,9 +23,7 @@ def accelerator() -> Accelerator | None:
     try:
         from accelerate import Accelerator
     except ImportError:
-        raise ValueError(
-            'several processes need accelerate: pip install "diffusion-helpers[processes]", or pip install accelerate'
-        ) from None
+        raise ValueError("several processes need accelerate, which is not installed: pip install accelerate") from None
     return Accelerator()
 
 

@@ -192,7 +192,7 @@ two_widths = Check(
         "c and u are swapped in the second. Hint: at γ = 1 the width must be c.",
         lambda c, u, gamma: (None, u**gamma * c ** (1 - gamma)),
     ],
-    says="The tilted density blends 1/s², the walks blend log s; at γ = 1 they agree, and nowhere else.",
+    says="The sharpened density blends 1/s², the walks blend log s. At γ = 0 and γ = 1 they agree, and nowhere else.",
     hint="at γ = 1 both are c; the logarithm of the first is quadratic in x, the equation of the second linear in x.",
     what=("the width of the tilted density", "the width of the walks"),
 )

@@ -16,9 +16,8 @@ def accelerator() -> Accelerator | None:
 
     Raises ValueError where accelerate is not installed.
     """
-    if (
-        not {"WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"} & os.environ.keys()
-    ):  # of one process accelerate sets the latter
+    # Of a single process accelerate says nothing but its precision.
+    if not {"WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"} & os.environ.keys():
         return None
     try:
         from accelerate import Accelerator

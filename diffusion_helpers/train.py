@@ -149,8 +149,9 @@ def fit(
 ) -> Iterator[Step]:
     """Train ``model`` on ``loss(*batch)``, yielding a ``Step`` after each update.
 
-    data: tensors of equal length N on the device of the model, indexed together; each batch is a
-    random subset, each epoch visits every image at most once (an incomplete last batch is left out).
+    data: tensors of equal length N, indexed together, on the device of the model or on the CPU, from where each batch
+    is brought (as from ``data.packed``, on the disk); each batch is a random subset, each epoch visits every image at
+    most once (an incomplete last batch is left out).
     The run takes so many ``epochs``, or steps until so many ``seconds`` are used up, the body of the loop not counted.
     lr is multiplied by ``decay(progress)``, progress in [0, 1) being the share of either that is done; ``optimizer``
     is a class of torch's, or ``Muon``, whose other rates are multiplied alike; gradients are clipped to norm ``clip``;
@@ -183,7 +184,7 @@ def fit(
         raise ValueError(f"data is one tensor of shape {tuple(data.shape)}: expected a tuple, such as (images,)")
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError("no weight of the model requires a gradient: expected some (model.requires_grad_(True))")
-    N, device = len(data[0]), data[0].device
+    N, device = len(data[0]), next(model.parameters()).device
     if (epochs is None) == (seconds is None):
         raise ValueError(f"epochs = {epochs} and seconds = {seconds}: expected one of the two")
     length = {"epochs": epochs} if seconds is None else {"seconds": seconds}
@@ -252,7 +253,7 @@ def fit(
         try:
             while (progress := spent / seconds if steps is None else done / steps) < 1:
                 epoch, place = divmod(done, per_epoch)
-                picked = order(N, seed, epoch)[place * batch : (place + 1) * batch].to(device)
+                picked = order(N, seed, epoch)[place * batch : (place + 1) * batch]
                 with whole():
                     half_made = True
                     factor = decay(progress)
@@ -268,7 +269,8 @@ def fit(
                         alone = accelerator and i + 1 < accumulate
                         with accelerator.no_sync(objective) if alone else nullcontext():
                             with random, torch.autocast(device.type, autocast, enabled=autocast is not None):
-                                value = objective(*(part[share] for part in data)) / accumulate
+                                given = (part[share.to(part.device)].to(device) for part in data)
+                                value = objective(*given) / accumulate
                             value.backward()
                         total += value.item()
                     total = agreed(total)

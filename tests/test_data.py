@@ -646,6 +646,64 @@ def test_a_folder_that_makes_no_set_is_refused(call, named, tmp_path):
         call(tmp_path)
 
 
+def test_a_pack_holds_what_the_folder_does(tmp_path, capsys):
+    for i, name in enumerate(("b", "a", "a")):
+        paint(tmp_path / "from" / name / f"{i}.png", (i, 2 * i, 3 * i))
+    (tmp_path / "from" / "a" / "0.png").write_bytes(b"?")
+    expected, found = data.from_folder(tmp_path / "from", 8), data.pack(tmp_path / "from", 8, tmp_path / "to")
+    assert "1 of 4 pictures cannot be read and are left out: a/0.png" in capsys.readouterr().err.splitlines()[1]
+    for images in (found, data.packed(tmp_path / "to")):
+        assert torch.equal(images.images, expected.images) and torch.equal(images.labels, expected.labels)
+        assert images.labels.tolist() == [0, 0, 1] and images.source == str(tmp_path / "to")
+
+
+def test_an_interrupted_pack_begins_anew_and_a_whole_one_is_not_overwritten(tmp_path, monkeypatch):
+    for i in range(3):
+        paint(tmp_path / "from" / f"{i}.png", (i, i, i))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(folder.np, "save", stop)
+        data.pack(tmp_path / "from", 8, tmp_path / "to")
+    with pytest.raises(ValueError, match="expected a folder that pack has written to the end"):
+        data.packed(tmp_path / "to")
+    assert len(data.pack(tmp_path / "from", 8, tmp_path / "to").images) == 3
+    with pytest.raises(ValueError, match="holds a pack already"):
+        data.pack(tmp_path / "from", 16, tmp_path / "to")
+
+
+BEYOND_MEMORY = """
+import resource, sys
+import torch
+from torch import nn
+from diffusion_helpers import data, train
+
+folder, to = sys.argv[1:]
+held = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (held + 400 * 2**20,) * 2)
+images, _, _ = data.pack(folder, 256, to)
+model = nn.Conv2d(3, 1, 8, 8)
+options = {"epochs": 1, "batch": 10, "lr": 1e-3, "checkpoint": f"{to}/checkpoint", "run": "mean", "bar": False}
+seen = sum(10 for _ in train.fit(model, lambda x: model(data.symmetric(x)).square().mean(), (images,), **options))
+print(images.numel() // 2**20, seen)
+try:
+    data.from_folder(folder, 256)
+except MemoryError:
+    print("too large")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is limited as on Linux")
+def test_training_reads_a_folder_that_is_larger_than_the_memory(tmp_path):
+    for i in range(3000):
+        paint(tmp_path / "from" / f"{i}.png", (i % 256, i // 256, 99), (16, 16))
+    command = [sys.executable, "-c", BEYOND_MEMORY, tmp_path / "from", tmp_path / "to"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.stdout.split() == ["562", "3000", "too", "large"], done.stderr
+
+
 FOLDER = os.environ.get("DIFFUSION_DATA")
 FIGURES = {"mnist": (0.1307, 0.3081), "fashion": (0.2860, 0.3530)}  # the well-known mean and deviation
 

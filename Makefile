@@ -33,7 +33,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab notebooks --log-level=WARN --allow-root
 
 test: check
-	$(BIN)/python -m pytest notebooks
+	$(BIN)/python -m pytest notebooks --numprocesses=auto --maxprocesses=2 --dist=loadfile
 
 check: $(COURSEWORK)
 	$(BIN)/python -m pytest tests --numprocesses=auto --dist=loadfile

@@ -8,6 +8,9 @@ import torch
 
 torch.set_num_threads(1)  # the networks of the tests are so small that more threads only wait for each other
 os.environ.setdefault("DIFFUSION_BUDGET", "quick")  # reaches the kernels of the notebooks
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if workers > 1:  # lessons that run side by side share the cores, and do not fight for them
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -84,6 +85,19 @@ def test_tests_that_need_nbgrader_skip_without_it():
 def test_every_link_within_the_repository_leads_somewhere(page):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text(encoding="utf8"))
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_dev_container_builds_its_environment_with_the_makefile():
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf8"))
+    command, target, *settings = shlex.split(container["postCreateCommand"])
+    makefile = (ROOT / "Makefile").read_text(encoding="utf8")
+    assert command == "make" and re.search(rf"^{target}:", makefile, re.MULTILINE)
+    assert [re.search(rf"^{setting.split('=')[0]} \?=", makefile, re.MULTILINE) is None for setting in settings] == [
+        False
+    ]
+    environment = re.search(r"^VENV \?= (.+)", makefile, re.MULTILINE)[1]
+    python = container["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"]
+    assert python == f"${{containerWorkspaceFolder}}/{environment}/bin/python"
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def unet(net: CourseUNet) -> Figure:
         axis.annotate("", texts[end][0], texts[start][0], arrowprops=arrow)
     for start, end in BRIDGES.items():
         bend = -0.2 if start == "first" else 0
-        arrow = {"arrowstyle": "->", "shrinkA": 28, "shrinkB": 28, "color": plots.COLOURS[1], "linestyle": "--"}
+        arrow = {"arrowstyle": "->", "shrinkA": 20, "shrinkB": 28, "color": plots.COLOURS[1], "linestyle": "--"}
         arrow |= {"connectionstyle": f"arc3,rad={bend}"}
         axis.annotate("", texts[end][0], texts[start][0], arrowprops=arrow)
     axis.set(xlim=(-0.6, 8.6), ylim=(3.5, -1.0))

@@ -85,7 +85,7 @@ forward_step = Check(
         "x_t does not hold the eps that you return. Hint: draw once, and use the same eps in both places.",
         lambda x0, bar: (_jump()(x0, bar)[0], torch.randn_like(x0)),
     ],
-    says="x_t = √ᾱ·x0 + √(1−ᾱ)·eps, and eps is standard normal.",
+    says="x_t = α·x0 + σ·eps with α² = alpha_bar_t and σ² = 1 − α², and eps is standard normal.",
     hint="eps is standard normal, and its share and that of x0 follow from the alpha_bar_t that is given.",
     see=_seen_in_jump,
     tolerance=LOOSE,
@@ -150,7 +150,7 @@ signal_left = Check(
         "This is √ᾱ after 300 of 1000 steps. Hint: build the schedule with T = 300.",
         linear_beta(1000)(0.3).alpha.item(),
     ],
-    says=f"√ᾱ = {_last.alpha.item():.3f}: after 300 steps more than a fifth of the image is still there.",
+    says=f"α = {_last.alpha.item():.3f}: after 300 steps more than a fifth of the image is still there.",
     hint="take the last entry of your own ᾱ, for T = 300, or linear_beta(300)(1.0) of the package.",
     see=lambda answer: {"signal_left": number(answer, "signal_left")},
     tolerance={"signal_left": 1.2e-3},  # ᾱ and the signal-to-noise ratio are 2.4e-3 apart

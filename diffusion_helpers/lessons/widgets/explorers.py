@@ -32,14 +32,14 @@ def forward_frame(x0: Tensor, eps: Tensor, percent: int, schedule: str, T: int) 
     margins = {"left": 0.02, "right": 0.99, "bottom": 0.17, "top": 0.88, "wspace": 0.2}
     figure, [[left, middle, right]] = plots.subplots(8.4, 2.7, 1, 3, layout="none", gridspec_kw=margins)
     plots.show(left, plots.pixels(x)[0])
-    left.set_title(f"t = {step} of {T}")
+    left.set_title(f"t = {level.t:g}, step {step} of {T}")
     plots.density(middle, x)
     middle.set_title("its pixels, and N(0, 1)")
     whole = path(torch.linspace(0, 1, 101, dtype=torch.float64))
-    right.plot(whole.t * T, whole.alpha, label="signal √ᾱ")
-    right.plot(whole.t * T, whole.sigma, "--", label="noise √(1−ᾱ)")
-    right.plot([step, step], [level.alpha, level.sigma], "o", color="black")
-    right.set(title=f"√ᾱ = {level.alpha:.3f}, SNR = {level.snr:.3g}", ylim=(0, 1.3), xlabel="t")
+    right.plot(whole.t, whole.alpha, label="signal α")
+    right.plot(whole.t, whole.sigma, "--", label="noise σ")
+    right.plot([level.t, level.t], [level.alpha, level.sigma], "o", color="black")
+    right.set(title=f"α = {level.alpha:.3f}, SNR = {level.snr:.3g}", ylim=(0, 1.3), xlabel="t")
     right.legend(frameon=False, loc="upper center", ncols=2, handlelength=1.2, columnspacing=1, borderpad=0.1)
     return figure
 
@@ -95,9 +95,13 @@ def drawing_frame(net: torch.nn.Module, classifier: torch.nn.Module, drawing: st
     ):
         plots.show(axis, image)
         axis.set_title(f"{name}\nread as {chance.argmax()}, {chance.max():.0%}", fontsize=10)
-    axes[0][3].bar(range(10), chances[0].numpy(), color=plots.COLOURS[0])
+    axes[0][3].bar(range(10), chances[2].numpy(), color=plots.COLOURS[0])
     axes[0][3].set(
-        title="the classifier, on yours", xticks=range(10), ylim=(0, 1.05), xlabel="digit", ylabel="probability"
+        title="the classifier, on the cleaned one",
+        xticks=range(10),
+        ylim=(0, 1.05),
+        xlabel="digit",
+        ylabel="probability",
     )
     return figure
 

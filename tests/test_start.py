@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+VENV = os.path.relpath(sys.prefix, ROOT)  # make takes no spaces, which may be above the project
 READY = Path(sys.prefix) / ".ready"
 
 pytestmark = [
@@ -31,7 +32,7 @@ def started(home: Path) -> Iterator[list[str]]:
     hidden = {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "MAKEFLAGS", "MAKELEVEL"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden} | {"HOME": str(home)}
     # The environment stands already: --old-file keeps make from building it anew.
-    command = ["make", f"--old-file={READY}", "lab", f"VENV={sys.prefix}"]
+    command = ["make", f"--old-file={VENV}/.ready", "lab", f"VENV={VENV}"]
     lab = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )

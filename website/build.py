@@ -35,7 +35,7 @@ VENDOR = {  # what is taken from node_modules, and where to
 VIEW = "application/vnd.jupyter.widget-view+json"
 # The controls that ask a kernel, and what of the laboratory answers in their place.
 LIVE = {
-    "toy_explorer": None,
+    "toy_explorer": "#the-toy",
     "drawing_explorer": "?task=redraw",
     "guidance_explorer": "?model=mnist-guided",
     "sampler_explorer": "?task=cost",
@@ -107,12 +107,12 @@ def page(path: Path) -> None:
     to.write_text(text, encoding="utf-8")
 
 
-def note(of: str, query: str | None) -> dict:
-    text = "This picture moves where Python runs: in JupyterLab or Colab."
-    if query:
-        # As HTML: how Markdown resolves a page that another source makes differs with the parser's version.
-        laboratory = f'<a href="../laboratory.html{query}">laboratory</a>'
-        text += f" Its like, with the same network in the page, is in the {laboratory}."
+def note(of: str, query: str) -> dict:
+    # As HTML: how Markdown resolves a page that another source makes differs with the parser's version.
+    laboratory = f'<a href="../laboratory.html{query}">laboratory</a>'
+    text = (
+        f"This picture moves where Python runs: in JupyterLab or Colab. Its like runs in the page in the {laboratory}."
+    )
     return {"cell_type": "markdown", "id": f"{of}-note"[:64], "metadata": {}, "source": f":::{{note}}\n{text}\n:::"}
 
 
@@ -138,7 +138,7 @@ def gather() -> None:
 def finish() -> None:
     """What Sphinx and its theme leave undone."""
     for path in (HERE / "node_modules" / "@jupyter-widgets" / "html-manager" / "dist").iterdir():
-        if path.suffix in (".woff2", ".woff", ".ttf"):  # embed-amd asks for these beside the page
+        if path.suffix == ".woff2":  # embed-amd asks for these beside the page
             copy(path, HTML / "lessons" / "@jupyter-widgets" / "html-manager" / "dist" / path.name)
     # A label that says something else than the text in it keeps a voice user from naming it.
     label = re.compile(r'(<(?:summary|button class="btn search-button-field[^"]*")[^>]*?) aria-label="[^"]*"')

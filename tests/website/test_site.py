@@ -7,6 +7,7 @@ is reached: requests to any other host fail the test.
 import functools
 import html
 import http.server
+import json
 import os
 import re
 import threading
@@ -16,8 +17,11 @@ from urllib.parse import unquote, urldefrag, urljoin
 import pytest
 import torch
 from browser import lab
+from torch.nn import functional as F
 
 from diffusion_helpers import data, edits, samplers, schedules, weights, words
+from diffusion_helpers.lessons.toy import TOY as TOY_OF_LESSONS
+from diffusion_helpers.lessons.widgets.toy import tilted
 
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "website" / "build" / "html"
@@ -28,7 +32,7 @@ pytestmark = [
 ]
 PAGES = sorted(path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if "_static" not in path.parts)
 WIDTHS = {"desktop": 1300, "phone": 390}
-DONE = "Number(document.querySelector('.lab-status').dataset.done ?? 0)"
+DONE = "Number(document.querySelector('#lab .lab-status').dataset.done ?? 0)"
 PICTURE = "document.querySelector('#lab canvas.lab-picture').toDataURL()"
 
 
@@ -168,7 +172,7 @@ RUN = """async ([name, order]) => {
   const { Laboratory } = await import("./_static/lab/client.js");
   const lab = new Laboratory();
   await lab.load(name);
-  for (const part of ["noise", "image", "mask"]) if (order[part]) order[part] = Float32Array.from(order[part]);
+  for (const part of ["noise", "image", "mask", "small"]) if (order[part]) order[part] = Float32Array.from(order[part]);
   let last = null;
   const began = performance.now();
   const found = await lab.run({ model: name, seed: 0, eta: 0, ...order }, (state) => (last = state));
@@ -229,6 +233,18 @@ def test_edits_draw_the_pictures_that_they_draw_in_python(page, address):
             levels,
             {"second": 3, "view": "quarter turn"},
         ),
+        "hybrid": (
+            edits.hybrid(guided, edits.guide(other, u, 2.0), 1.75),
+            noise,
+            levels,
+            {"second": 3, "blur": 1.75},
+        ),
+        "upscale": (
+            edits.upscale(guided, F.avg_pool2d(images, 4), 4),
+            noise,
+            levels,
+            {"small": F.avg_pool2d(images, 4).flatten().tolist(), "factor": 4},
+        ),
     }
     page.goto(address + "index.html")
     for name, (denoise, x, path, order) in wanted.items():
@@ -237,12 +253,18 @@ def test_edits_draw_the_pictures_that_they_draw_in_python(page, address):
         assert (torch.tensor(found["x"]) - last.x.flatten()).abs().max() < 5e-3, name
 
 
-@pytest.mark.parametrize("task", ["draw", "redraw", "fill", "anagram", "cost"])
-@pytest.mark.parametrize("model", ["mnist-guided-residual", "captions"])
+TASKS = ["draw", "redraw", "fill", "anagram", "cost"]
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [("mnist-guided-residual", task) for task in [*TASKS, "enlarge", "hybrid"]]
+    + [("captions", task) for task in TASKS],
+)
 def test_every_control_of_the_laboratory_draws_another_picture(page, address, model, task):
     page.goto(f"{address}laboratory.html?model={model}&task={task}")
     page.wait_for_function(f"{DONE} > 0", timeout=90_000)
-    sliders = page.locator(".lab-settings input[type=range]:enabled")
+    sliders = page.locator("#lab .lab-settings input[type=range]:enabled")
     for i in range(sliders.count()):
         done, before = page.evaluate(DONE), page.evaluate(PICTURE)
         sliders.nth(i).evaluate(
@@ -258,11 +280,54 @@ def test_every_control_of_the_laboratory_draws_another_picture(page, address, mo
         assert page.evaluate(PICTURE) != before
 
 
+TOY_TEXT = """async ([places, levels]) => {
+  const toy = await import("./_static/lab/toy.js");
+  const answers = [];
+  for (const level of levels)
+    for (const label of [null, 0, 2]) {
+      const [x0] = await toy.network([Float32Array.from(places)], [label], level);
+      answers.push([...x0], toy.density(places, level, label, 2));
+    }
+  return answers;
+}"""
+
+
+def test_the_toy_of_the_page_is_the_toy_of_the_lessons(page, address):
+    toy, path, places = TOY_OF_LESSONS.along(0), schedules.flow(), torch.linspace(-2.6, 2.6, 261)[:, None]
+    levels, wanted = [path(t) for t in (0.05, 0.4, 0.8, 1.0)], []
+    for level in levels:
+        for label in (toy.classes, 0, 2):
+            y = torch.full((len(places),), label)
+            wanted += [toy(places, level, y).x0[:, 0], tilted(toy, places, level, label, 2.0)]
+    page.goto(address + "laboratory.html")
+    given = [{part: getattr(level, part).item() for part in ("t", "alpha", "sigma")} for level in levels]
+    found = page.evaluate(TOY_TEXT, [places[:, 0].tolist(), given])
+    assert torch.allclose(torch.tensor(found), torch.stack(wanted).float(), atol=1e-4)
+
+
+def test_every_control_of_the_toy_moves_its_picture(page, address):
+    look = "document.querySelector('#toy canvas').toDataURL()"
+    page.goto(f"{address}laboratory.html")
+    page.wait_for_function("document.querySelector('#toy .lab-status')?.dataset.done > 0", timeout=30_000)
+    page.locator("#toy select").select_option("1")
+    page.wait_for_function("document.querySelector('#toy .lab-status').dataset.done > 1", timeout=30_000)
+    sliders = page.locator("#toy input[type=range]")
+    for i in range(sliders.count()):
+        before = page.evaluate(look)
+        sliders.nth(i).evaluate(
+            """(input) => {
+              input.value = Number(input.min) + 0.6 * (input.max - input.min);
+              input.dispatchEvent(new Event("input", { bubbles: true }));
+            }"""
+        )
+        page.wait_for_function(f"{look} !== {json.dumps(before)}", timeout=30_000)
+
+
 def test_an_unknown_word_is_named(page, address):
     page.goto(f"{address}laboratory.html?model=captions")
     page.wait_for_function(f"{DONE} > 0", timeout=90_000)
-    page.locator(".lab-settings input[type=text]").fill("a crimson tide")
-    page.wait_for_function("document.querySelector('.lab-status').textContent.includes('crimson')", timeout=20_000)
+    page.locator("#lab .lab-settings input[type=text]").fill("a crimson tide")
+    page.wait_for_function("document.querySelector('#lab .lab-status').textContent.includes('crimson')", timeout=20_000)
 
 
 def test_a_stroke_on_the_pad_is_answered(page, address):

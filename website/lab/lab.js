@@ -1,7 +1,8 @@
 // The laboratory: what can be asked of the models, and the pictures they answer with.
 
 import { Laboratory } from "./client.js";
-import { VIEWS } from "./samplers.js";
+import { choice, labelled, list, make, slider } from "./controls.js";
+import { VIEWS, blur, shrink } from "./samplers.js";
 
 const MODELS = {
   "mnist-guided-residual": "digits",
@@ -15,7 +16,9 @@ const TASKS = {
   draw: "from noise",
   redraw: "from my drawing",
   fill: "fill a hole",
+  enlarge: "from few pixels",
   anagram: "two readings",
+  hybrid: "near and far",
   cost: "quality and cost",
 };
 const COSTS = [2, 4, 6, 10, 20, 50]; // evaluations of the denoiser
@@ -27,58 +30,6 @@ const CELLS = {
   brush: "purple",
 };
 const PAD = 280;
-
-/** An element with properties, attributes (with a dash) and children. */
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties))
-    if (name.includes("-") || name === "for" || name === "role") element.setAttribute(name, value);
-    else element[name] = value;
-  element.append(...children);
-  return element;
-}
-
-let names = 0;
-/** A labelled control: the control and the row that holds it. */
-function labelled(text, control, ...more) {
-  control.id ||= `lab-${++names}`;
-  return make("div", { className: "lab-row" }, make("label", { for: control.id, textContent: text }), control, ...more);
-}
-
-function slider(text, { min, max, step, value }, show, changed) {
-  const input = make("input", { type: "range", min, max, step, value });
-  const output = make("output", { textContent: show(value) });
-  input.addEventListener("input", () => {
-    output.textContent = show(Number(input.value));
-    changed();
-  });
-  const row = labelled(text, input, output);
-  const set = (value) => {
-    input.value = value;
-    output.textContent = show(Number(input.value));
-  };
-  return { row, set, get value() { return Number(input.value); } };
-}
-
-/** One of several, as a group of radio buttons that look like keys. */
-function choice(legend, options, value, changed) {
-  const group = make("fieldset", { className: "lab-choice" }, make("legend", { textContent: legend }));
-  const name = `lab-${++names}`;
-  for (const [key, text] of Object.entries(options)) {
-    const input = make("input", { type: "radio", name, value: key, checked: key === String(value) });
-    input.addEventListener("change", changed);
-    group.append(make("label", {}, input, make("span", { textContent: text })));
-  }
-  return { row: group, get value() { return group.querySelector("input:checked")?.value ?? null; } };
-}
-
-function list(text, options, value, changed) {
-  const select = make("select");
-  for (const [key, title] of Object.entries(options)) select.append(make("option", { value: key, textContent: title }));
-  select.value = value;
-  select.addEventListener("change", changed);
-  return { row: labelled(text, select), set: (key) => (select.value = key), get value() { return select.value; } };
-}
 
 /** Numbers in [-1, 1] as a picture on a canvas of their own size; `scale` divides what has no bounds. */
 function paint(canvas, image, { channels, side }, scale = 1) {
@@ -214,20 +165,27 @@ function start(root) {
       put(name, { row: labelled(legend, input), get value() { return input.value; } });
     };
     const words = Boolean(about.vocabulary);
-    const anagram = task.value === "anagram";
-    const first = { draw: "a red seven above a blue boot", redraw: "a red seven above a blue bag on white", fill: "a green eight on the right" };
-    asking("what", anagram ? "as it is" : words ? "caption" : "class", words ? (anagram ? "a blue two on white" : first[task.value] ?? first.draw) : anagram ? 2 : task.value === "redraw" ? 3 : Math.min(7, about.classes.length - 1));
+    const [anagram, hybrid, padded] = [task.value === "anagram", task.value === "hybrid", ["redraw", "enlarge"].includes(task.value)];
+    const both = { anagram: ["as it is", "a blue two on white", 2], hybrid: ["from afar", "a big blue boot on white", 1] }[task.value];
+    const first = { redraw: "a red seven above a blue bag on white", enlarge: "a red seven above a blue bag on white", fill: "a green eight on the right" };
+    const usually = words ? (first[task.value] ?? "a red seven above a blue boot") : padded ? 3 : 7;
+    const within = (label) => (words ? label : Math.min(label, about.classes.length - 1));
+    asking("what", both ? both[0] : words ? "caption" : "class", within(both ? both[words ? 1 : 2] : usually));
     if (anagram) {
       const views = Object.fromEntries(Object.keys(VIEWS).slice(1).map((name) => [name, name]));
       asking("second", "seen through the view", words ? "a blue five on white" : about.classes.length > 5 ? 5 : 0);
       put("view", list("view", views, "flip", again));
+    }
+    if (hybrid) {
+      asking("second", "close up", words ? "a big blue three on white" : within(8));
+      put("blur", slider("blur between", { min: 0.5, max: Math.min(6, about.side / 8), step: 0.25, value: about.side / 16 }, (sigma) => `${sigma.toFixed(2)} px`, again));
     }
     if (words) {
       const known = make("details", {}, make("summary", { textContent: `the ${about.vocabulary.length - 1} words it knows` }));
       known.append(make("p", { textContent: about.vocabulary.slice(1).join(" ") }));
       settings.append(known);
     }
-    put("gamma", slider("guidance γ", { min: 0, max: 8, step: 0.25, value: anagram ? 4 : Math.min(draw.gamma ?? 2, 8) }, (g) => g.toFixed(2), again));
+    put("gamma", slider("guidance γ", { min: 0, max: 8, step: 0.25, value: both ? 4 : Math.min(draw.gamma ?? 2, 8) }, (g) => g.toFixed(2), again));
     const { steps } = about;
     const usual = draw.sampler === "heun" ? 12 : steps.includes(draw.steps) ? draw.steps : 20;
     if (task.value !== "cost") {
@@ -238,7 +196,8 @@ function start(root) {
     if (task.value === "redraw") put("from", slider("start level t", { min: 0.05, max: 1, step: 0.05, value: 0.8 }, (t) => t.toFixed(2), again));
     put("seed", slider("noise", { min: 0, max: 99, step: 1, value: 1 }, String, again));
 
-    if (task.value === "redraw") {
+    if (task.value === "enlarge") put("factor", list("pixels kept", Object.fromEntries([8, 4, 2].filter((n) => about.side % n === 0).map((n) => [n, `${about.side / n} × ${about.side / n}`])), 4, again));
+    if (padded) {
       const { paints } = about;
       const kit = words ? { paints, ground: "white", brush: "red" } : about.channels === 3 ? CELLS : GREYS;
       put("pad", pad("Drawing pad. Draw with the mouse or a finger.", kit, again), board);
@@ -252,9 +211,10 @@ function start(root) {
     if (task.value === "cost") return go();
     page.views = { x: picture("image x at time t"), x0: picture("estimate of x₀"), eps: picture("estimate of ε") };
     const figures = make("div", { className: "lab-figures" }, ...Object.values(page.views).map((view) => view.figure));
-    if (anagram) {
-      page.views.turned = picture("through the view");
-      figures.append(page.views.turned.figure);
+    const last = { anagram: "through the view", hybrid: "x₀ from afar", enlarge: "what is known" }[task.value];
+    if (last) {
+      page.views.last = picture(last);
+      figures.append(page.views.last.figure);
     }
     page.way = slider("the way", { min: 0, max: 1, step: 1, value: 1 }, (i) => page.states[i] ? `t = ${page.states[i].t.toFixed(2)}` : "", () => show(page.states[page.way.value]));
     board.prepend(figures, page.way.row);
@@ -291,7 +251,11 @@ function start(root) {
     paint(views.x0.canvas, state.x0, about);
     const answered = state.i === state.of ? (page.states.at(-2) ?? state) : state; // clean data has no noise left
     paint(views.eps.canvas, answered.eps, about, 3);
-    if (views.turned) paint(views.turned.canvas, VIEWS[controls.view.value].look(state.x0, about.side), about);
+    if (!views.last) return;
+    const { side, channels } = about;
+    if (controls.view) paint(views.last.canvas, VIEWS[controls.view.value].look(state.x0, side), about);
+    else if (controls.blur) paint(views.last.canvas, blur(state.x0, controls.blur.value, side), about);
+    else paint(views.last.canvas, known(), { channels, side: side / controls.factor.value });
   }
 
   const order = (more) => {
@@ -299,7 +263,7 @@ function start(root) {
     return {
       model: model.value, what: what("what"), gamma: controls.gamma.value, seed: controls.seed.value, interval: page.about.draw.interval,
       eta: controls.eta?.value ?? 0, sampler: controls.sampler?.value, steps: page.about.steps[controls.steps?.value ?? 0],
-      ...(controls.second ? { second: what("second"), view: controls.view.value, interval: undefined } : {}),
+      ...(controls.second ? { second: what("second"), view: controls.view?.value, blur: controls.blur?.value, interval: undefined } : {}),
       ...more,
     };
   };
@@ -316,11 +280,12 @@ function start(root) {
       if (task.value === "redraw") Object.assign(more, { image: controls.pad.read(page.about), from: controls.from.value });
       if (task.value === "fill") {
         const key = model.value;
-        if (!page.last.has(key)) page.last.set(key, await known());
+        if (!page.last.has(key)) page.last.set(key, await whole());
         if (model.value !== key) return;
         controls.pad.under(page.last.get(key), page.about);
         Object.assign(more, { image: page.last.get(key), mask: controls.pad.read(page.about) });
       }
+      if (task.value === "enlarge") Object.assign(more, { small: known(), factor: Number(controls.factor.value) });
       const asked = order(more);
       const about = page.about;
       const states = [];
@@ -342,8 +307,11 @@ function start(root) {
     }
   }
 
+  /** What is left of the drawing: the mean of each square of pixels. */
+  const known = () => shrink(controls.pad.read(page.about), Number(controls.factor.value), page.about.side);
+
   /** A picture to make a hole in: the one that was drawn last, or one drawn for this. */
-  async function known() {
+  async function whole() {
     let image = null;
     const what = page.about.vocabulary ? "a red six left of a blue boot on white" : Math.min(3, page.about.classes.length - 1);
     await lab.run({ model: model.value, what, gamma: 2, seed: 3, eta: 0, sampler: "ddim", steps: 20 }, (state) => (image = state.x));

@@ -124,6 +124,58 @@ export function inpaint(denoise, image, mask) {
   };
 }
 
+/** The mean of every factor × factor pixels. */
+export function shrink(x, factor, side) {
+  const small = side / factor;
+  const out = new Float32Array(x.length / factor ** 2);
+  for (let i = 0; i < x.length; i++) {
+    const [channel, row, column] = [Math.floor(i / side ** 2), Math.floor(i / side) % side, i % side];
+    const at = channel * small ** 2 + Math.floor(row / factor) * small + Math.floor(column / factor);
+    out[at] += x[i] / factor ** 2;
+  }
+  return out;
+}
+
+/** Keeps the mean of every factor × factor pixels as in `small`. */
+export function upscale(denoise, small, factor, side) {
+  return async (x, level) => {
+    const x0 = await denoise(x, level);
+    const off = mix(1, small, -1, shrink(x0, factor, side));
+    const few = side / factor;
+    return x0.map((value, i) => {
+      const [channel, row, column] = [Math.floor(i / side ** 2), Math.floor(i / side) % side, i % side];
+      return value + off[channel * few ** 2 + Math.floor(row / factor) * few + Math.floor(column / factor)];
+    });
+  };
+}
+
+/** Gaussian blur, sigma in pixels, mirrored at the edge. */
+export function blur(x, sigma, side) {
+  const reach = Math.ceil(3 * sigma);
+  const kernel = Float64Array.from({ length: 2 * reach + 1 }, (_, i) => Math.exp(-((i - reach) ** 2) / (2 * sigma ** 2)));
+  const total = kernel.reduce((sum, weight) => sum + weight);
+  const mirrored = (place) => (place < 0 ? -place : place >= side ? 2 * (side - 1) - place : place);
+  const along = (source, step) => {
+    const out = new Float32Array(source.length);
+    for (let i = 0; i < source.length; i++) {
+      const place = Math.floor(i / step) % side;
+      let sum = 0;
+      for (let k = -reach; k <= reach; k++) sum += kernel[k + reach] * source[i + (mirrored(place + k) - place) * step];
+      out[i] = sum / total;
+    }
+    return out;
+  };
+  return along(along(x, 1), side);
+}
+
+/** The low frequencies of one denoiser's estimate, and the high ones of another's; sigma, in pixels, divides them. */
+export function hybrid(far, near, sigma, side) {
+  return async (x, level) => {
+    const [low, high] = [await far(x, level), await near(x, level)];
+    return mix(1, mix(1, blur(low, sigma, side), 1, high), -1, blur(high, sigma, side));
+  };
+}
+
 /** Where to begin from an image: with the noise of time t, and the levels below. */
 export function sdedit(image, levels, t, eps) {
   const below = levels.filter((level) => level.t <= t + 1e-9);

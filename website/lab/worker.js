@@ -90,11 +90,13 @@ async function run(id, order) {
     return samplers.during(inside, samplers.guide(net, c, none, 1), low, high);
   };
   let denoise = await guided(order.what);
+  if (order.blur) denoise = samplers.hybrid(denoise, await guided(order.second), order.blur, about.side);
   if (order.view) {
     const views = [samplers.VIEWS.upright, samplers.VIEWS[order.view]];
     denoise = samplers.anagram([denoise, await guided(order.second)], views, about.side);
   }
   if (order.mask) denoise = samplers.inpaint(denoise, order.image, order.mask);
+  if (order.small) denoise = samplers.upscale(denoise, order.small, order.factor, about.side);
   let levels = samplers.grid(about.schedule, order.steps);
   let x = order.noise ?? normal(size);
   if (order.image && !order.mask) [x, levels] = samplers.sdedit(order.image, levels, order.from, x);

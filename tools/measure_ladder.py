@@ -73,7 +73,7 @@ def main() -> None:
             model = None
             continue
         change = RUNGS[entry.name].keys()
-        if model is None or kind == "rate" or not change or not change <= DRAWING:
+        if model is None or not change or not change <= DRAWING:
             model, _, figures = speedrun.fitted(entry, training, PROTOCOL["seconds"], seed)
         metrics = measured(entry, model, training, seed)
         run = {"kind": kind, "name": entry.name, "seed": seed, "lr": entry.lr, "training": figures}

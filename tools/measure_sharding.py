@@ -22,7 +22,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from diffusion_helpers import data, denoise, schedules
+from diffusion_helpers import data, schedules
 from diffusion_helpers.bench import speedrun
 from diffusion_helpers.unet import ResidualUNet, Stage
 
@@ -56,12 +56,12 @@ def trained(shard: bool, steps: int, batch: int) -> None:
         fully_shard(net, mesh=mesh)
     whole = net if shard else DistributedDataParallel(net)
     optimizer = torch.optim.AdamW(net.parameters(), 1e-4)
-    model, losses = denoise.Denoiser(whole, "flow", schedules.flow()), []
+    flow, losses = schedules.flow(), []
     for step in range(steps):
         torch.manual_seed(1 + step)  # the same draws in each process, of which each takes its share
         picked, t, noise = torch.randint(5000, (batch,)), torch.rand(batch), torch.randn(batch, 1, 28, 28)
         own = slice(rank, None, processes)
-        x0, level = data.symmetric(digits.images[picked[own]]), model.schedule(t[own])
+        x0, level = data.symmetric(digits.images[picked[own]]), flow(t[own])
         answer = whole(schedules.noise(x0, level, noise[own]), t[own], digits.labels[picked[own]])
         loss = F.mse_loss(answer, noise[own] - x0)
         optimizer.zero_grad(set_to_none=False)

@@ -63,6 +63,15 @@ def faults_of_header(book: NotebookNode, place: str) -> Iterator[str]:
 def faults_of_cells(book: NotebookNode) -> Iterator[str]:
     for found in re.findall(r"\b(?:TIME|RESULT)_[A-Z0-9]+", "".join(cell.source for cell in book.cells)):
         yield f"unfilled: {found}"
+    numbers, filled, late = [], 0, False
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            numbers += map(int, re.findall(r"^### Exercise (\d+)", cell.source, re.MULTILINE))
+        elif "### BEGIN SOLUTION" in cell.source:
+            filled += 1
+            late |= filled > len(numbers)
+    if late or numbers != list(range(1, filled + 1)):
+        yield f"exercises {numbers}: expected 1 to {filled}, each above its solution"
     code = [cell for cell in book.cells if cell.cell_type == "code"]
     lengths = [len(address.HEAD.sub("", cell.source).splitlines()) for cell in code]  # of what a lesson writes itself
     if statistics.median(lengths) > 10:
@@ -150,6 +159,7 @@ BROKEN = {
     "long cells": lambda book: [cell.update(source=cell.source + "\nx" * 11) for cell in book.cells[1:3]],
     "never run": lambda book: book.cells[3].update(execution_count=None),
     "run out of order": lambda book: book.cells[3].update(execution_count=7),
+    "a solution that nothing asks for": is_written(3, "print(x)", "### BEGIN SOLUTION"),
     "shell": is_written(3, "print(x)", "!ls"),
     "shell, assigned": is_written(3, "print(x)", "files = !ls"),
     "shell, a whole cell": is_written(3, "print(x)", "%%bash\nls"),

@@ -196,7 +196,10 @@ RECIPES: dict[str, Recipe] = {
         loss=logit_normal_loss,
         held_out=held_out.diffusion,
         fit={"epochs": 3, "batch": 1024, "lr": 4e-3, "decay": train.linear, "optimizer": MUON},
-        then=({"seconds": 560, "batch": 64, "lr": 2e-3, "seed": 1},),
+        then=(
+            {"seconds": 560, "batch": 64, "lr": 2e-3, "seed": 1},
+            {"seconds": 5400, "batch": 64, "lr": 2e-3, "seed": 2},
+        ),
         labels=True,
         data_set="scenes",
         load=captioned,

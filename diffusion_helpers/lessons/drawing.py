@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,17 +29,13 @@ BRIDGES = {"down2": "up1", "down1": "up2", "first": "last"}
 
 def shapes(net: CourseUNet) -> dict[str, tuple[int, int]]:
     """(channels, width) of what each block of a plain ``CourseUNet`` makes of one picture, in the order of the blocks."""
-    found = {}
-    hooks = [
+    net, found = copy.deepcopy(net).eval(), {}  # the one that was given stays as it is
+    for name in PLACES:
         getattr(net, name).register_forward_hook(
             lambda _, given, out, name=name: found.update({name: (out.shape[1], out.shape[3])})
         )
-        for name in PLACES
-    ]
     with torch.no_grad():
-        net.eval()(torch.zeros(1, net.channels, 28, 28, device=next(net.parameters()).device))
-    for hook in hooks:
-        hook.remove()
+        net(torch.zeros(1, net.channels, 28, 28, device=next(net.parameters()).device))
     return found
 
 

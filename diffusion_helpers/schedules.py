@@ -204,3 +204,11 @@ def logit_normal(n: int) -> Tensor:
     """
     u = _strata(n)
     return torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6)).sigmoid()
+
+
+def noisy_end(n: int) -> Tensor:
+    """``n`` training times (n,) in (0, 1] that favour the noisy end, stratified: t = 1 - u² with u in [0, 1).
+
+    There a network has to learn what the caption says and the noise does not; logit-normal times hardly go there.
+    """
+    return 1 - _strata(n) ** 2

@@ -230,6 +230,25 @@ def test_a_run_writes_a_model_whose_card_has_every_field(toy, tmp_path, capsys):
     assert found["held_out"] == held_out.one_step(weights.load(path), toy["test"])  # of the weights as shipped
 
 
+def test_a_further_training_may_have_another_loss(toy, tmp_path, monkeypatch):
+    calls = []
+
+    def another_loss(net):
+        """Another one."""
+
+        def loss(images):
+            calls.append(len(images))
+            return recipes.one_step_loss(net)(images)
+
+        return loss
+
+    more = {"epochs": 1, "lr": 5e-4, "loss": another_loss}
+    monkeypatch.setitem(RECIPES, "toy", replace(TOY, then=(more,)))
+    found = recipes.run("toy", tmp_path / "toy.safetensors", tmp_path / "runs", None)
+    assert calls == [8, 8] and found["images_seen"] == 3 * 2 * 8
+    assert found["recipe"].endswith("then epochs 1, lr 0.0005, loss another_loss")
+
+
 def test_an_interrupted_run_goes_on_and_ends_where_the_whole_run_ends(toy, tmp_path, monkeypatch):
     whole = recipes.run("toy", tmp_path / "whole.safetensors", tmp_path / "a", None)
 

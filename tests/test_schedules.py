@@ -6,7 +6,7 @@ from statistics import NormalDist
 import pytest
 import torch
 
-from diffusion_helpers.schedules import cosine, flow, linear_beta, logit_normal, noise
+from diffusion_helpers.schedules import cosine, flow, linear_beta, logit_normal, noise, noisy_end
 
 
 def betas_of_ddpm(T):
@@ -221,6 +221,14 @@ def test_logit_normal_is_not_sorted_so_that_image_and_time_are_independent():
     ranks = logit_normal(n).argsort().argsort().double()
     correlation = torch.corrcoef(torch.stack([ranks, torch.arange(n).double()]))[0, 1]
     assert abs(float(correlation)) < 6 / n**0.5
+
+
+@pytest.mark.parametrize("n", [1, 2, 1000])
+def test_times_of_the_noisy_end_have_one_in_each_stratum_of_their_root(n):
+    t = noisy_end(n)
+    assert t.shape == (n,) and bool(((t > 0) & (t <= 1)).all())
+    u = (1 - t).sqrt()  # half of them have t above 3/4
+    assert torch.equal((u * n + 1e-9).floor().long().sort().values, torch.arange(n))
 
 
 @pytest.mark.parametrize(

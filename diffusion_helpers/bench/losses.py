@@ -49,6 +49,11 @@ def logit_normal_loss(model: Denoiser, augment: Callable[[Tensor], Tensor] | Non
     return diffusion_loss(model, schedules.logit_normal, augment)
 
 
+def noisy_end_loss(model: Denoiser, augment: Callable[[Tensor], Tensor] | None = None) -> Callable[..., Tensor]:
+    """Squared error of the prediction at stratified times 1 - u²; labels, if any, dropped with p = 0.1."""
+    return diffusion_loss(model, schedules.noisy_end, augment)
+
+
 def classifier_loss(
     net: nn.Module, augment: Callable[[Tensor], Tensor] | None = None
 ) -> Callable[[Tensor, Tensor], Tensor]:

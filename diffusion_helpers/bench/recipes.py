@@ -25,7 +25,14 @@ from torch import Tensor, nn
 from .. import data, train, weights
 from ..words import Scenes, judge, make
 from . import held_out, launch
-from .losses import classifier_loss, logit_normal_loss, one_step_loss, scene_loss, stratified_loss
+from .losses import (
+    classifier_loss,
+    logit_normal_loss,
+    noisy_end_loss,
+    one_step_loss,
+    scene_loss,
+    stratified_loss,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Recipe:
     labels: bool = False
     data_set: str = "mnist"
     balanced: bool = False  # each class drawn as often as the others
-    then: tuple[dict, ...] = ()  # what changes of ``fit`` in each further training, which goes on from the one before
+    then: tuple[dict, ...] = ()  # what changes of ``fit``, or the ``loss``, in each further training of the same model
     load: Callable[[str], data.Images] | None = None  # by split, where the images are made of those of data sets
 
     def images(self, split: str) -> data.Images:
@@ -49,9 +56,10 @@ class Recipe:
             return self.load(split)
         return whole(self.data_set) if split == "train" else data.load(self.data_set, split)
 
-    def objective(self, model: nn.Module) -> Callable[..., Tensor]:
-        """What ``train.fit`` minimises: the loss of ``model`` on a batch."""
-        return self.loss(model) if self.augment is None else self.loss(model, augment=self.augment)
+    def objective(self, model: nn.Module, loss: Callable | None = None) -> Callable[..., Tensor]:
+        """What ``train.fit`` minimises: the loss of ``model`` on a batch, by ``loss`` if another is given."""
+        loss = loss or self.loss
+        return loss(model) if self.augment is None else loss(model, augment=self.augment)
 
     @property
     def stages(self) -> list[dict]:
@@ -70,7 +78,10 @@ class Recipe:
         if isinstance(optimizer, partial):
             optimizer, more = optimizer.func, "".join(f", {name} {value}" for name, value in optimizer.keywords.items())
         words += [f"{optimizer.__name__}{more}, {chosen['decay'].__name__} rate", f"EMA {chosen['ema']}"]
-        words += ["then " + ", ".join(f"{name} {value}" for name, value in more.items()) for more in self.then]
+        for more in self.then:
+            words += [
+                "then " + ", ".join(f"{name} {getattr(value, '__name__', value)}" for name, value in more.items())
+            ]
         return "; ".join(words)
 
 
@@ -199,6 +210,7 @@ RECIPES: dict[str, Recipe] = {
         then=(
             {"seconds": 560, "batch": 64, "lr": 2e-3, "seed": 1},
             {"seconds": 5400, "batch": 64, "lr": 2e-3, "seed": 2},
+            {"seconds": 400, "batch": 64, "lr": 1e-3, "seed": 3, "ema": 0.99, "loss": noisy_end_loss},
         ),
         labels=True,
         data_set="scenes",
@@ -267,7 +279,8 @@ def run(name: str, to: Path, folder: Path, autocast: torch.dtype | None) -> dict
     for fit in recipe.stages:
         checkpoints.append(folder / f"{name}{'.then' * len(checkpoints)}.checkpoint")
         options = fit | {"autocast": autocast, "checkpoint": checkpoints[-1], "run": begun, "accelerator": engine}
-        for step in train.fit(model, recipe.objective(model), given, **options):
+        objective = recipe.objective(model, options.pop("loss", None))
+        for step in train.fit(model, objective, given, **options):
             if step.step % 100 == 0 and first:
                 print(json.dumps({"step": step.step, "of": step.steps, "loss": round(step.loss, 5)}), flush=True)
         if first:

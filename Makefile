@@ -43,7 +43,7 @@ full: $(READY)
 
 browser: $(READY)
 	$(BIN)/python -m pip install --quiet playwright
-	DIFFUSION_BROWSER=1 $(BIN)/python -m pytest -rsP tests/browser --numprocesses=auto --maxprocesses=2
+	DIFFUSION_BROWSER=1 $(BIN)/python -m pytest -s -rs tests/browser
 
 site: $(SITE)
 	$(BIN)/python website/build.py

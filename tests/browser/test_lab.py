@@ -121,7 +121,7 @@ def report_the_time_of_a_kernel(page) -> None:
     picture_beside(slider).evaluate(WATCH)
     for _ in range(10):
         page.keyboard.press("ArrowRight")
-        page.wait_for_timeout(1500)
+        page.wait_for_timeout(600)
     times = page.evaluate("window.times")
     median = statistics.median(times)
     print(f", {median:.0f} ms from a key to the picture that the kernel draws (median of {len(times)})", end="")

@@ -308,6 +308,7 @@ def test_the_toy_of_the_page_is_the_toy_of_the_lessons(page, address):
 def test_every_control_of_the_toy_moves_its_picture(page, address):
     look = "document.querySelector('#toy canvas').toDataURL()"
     page.goto(f"{address}laboratory.html")
+    page.locator("#toy select").scroll_into_view_if_needed()
     page.wait_for_function("document.querySelector('#toy .lab-status')?.dataset.done > 0", timeout=30_000)
     page.locator("#toy select").select_option("1")
     page.wait_for_function("document.querySelector('#toy .lab-status').dataset.done > 1", timeout=30_000)

@@ -158,7 +158,12 @@ function start(root) {
   };
   settings.append(...Object.values(controls).map((control) => control.row));
   root.replaceChildren(settings, canvas, status);
-  go();
+  const seen = new IntersectionObserver((entries) => { // the first digit above comes before what nobody looks at yet
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    seen.disconnect();
+    go();
+  });
+  seen.observe(root);
 }
 
 const root = document.getElementById("toy");

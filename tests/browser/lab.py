@@ -86,7 +86,7 @@ def server(folder: Path) -> Iterator[str]:
             lab.wait(30)
 
 
-def run_all(page, address: str, name: str, seconds: float = 900) -> float:
+def run_all(page, address: str, name: str, seconds: float = 600) -> float:
     """Open a notebook and run all its cells; how long they took. Raises TimeoutError when they take longer."""
     page.goto(f"{address}/lab/tree/{name}.ipynb?reset")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)

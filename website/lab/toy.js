@@ -6,7 +6,7 @@ import { STEPS, gaussian, grid, guide, sample } from "./samplers.js";
 const WEIGHTS = [0.5, 0.3, 0.2], MEANS = [-1, 0.9, 0.2], STDS = [0.3, 0.2, 0.25];
 const FLOW = { name: "flow" };
 const COUNT = 3000, SHOWN = 24, SPAN = 2.6;
-const BLUE = "#0072b2", ORANGE = "#d55e00", PALE = "#56b4e9", GREY = "#444";
+const ORANGE = "#d55e00", PALE = "#56b4e9", GREY = "#444";
 
 /** log p(x, lump) of a number x at a level, for each lump. */
 const parts = (x, { alpha, sigma }) =>

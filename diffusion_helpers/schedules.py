@@ -132,8 +132,11 @@ def _strata(n: int) -> Tensor:
     return u.clamp(max=1 - 2**-53)  # the sum can round up to n
 
 
-def _tabulated(name: str, betas: Tensor) -> Schedule:
-    """The variance-preserving schedule of the betas (T,): alpha² = prod(1 - beta), entry 0 is 1."""
+def tabulated(name: str, betas: Tensor) -> Schedule:
+    """The variance-preserving schedule of the betas (T,), float64: alpha² = prod(1 - beta), entry 0 is 1.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), equation 4.
+    """
     alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - betas, 0)])
     T = len(betas)
 
@@ -159,7 +162,7 @@ def linear_beta(T: int = 1000, first: float = 1e-4, last: float = 0.02) -> Sched
     _check_steps(T)
     if not 0 < first <= last < 1:
         raise ValueError(f"beta from {first} to {last}: expected 0 < first <= last < 1")
-    return _tabulated("linear_beta", torch.linspace(first, last, T, dtype=torch.float64))
+    return tabulated("linear_beta", torch.linspace(first, last, T, dtype=torch.float64))
 
 
 def cosine(T: int = 1000, offset: float = 0.008) -> Schedule:
@@ -173,7 +176,7 @@ def cosine(T: int = 1000, offset: float = 0.008) -> Schedule:
         raise ValueError(f"offset = {offset}: expected 0 <= offset < 1")
     t = torch.linspace(0, 1, T + 1, dtype=torch.float64)
     f = torch.cos((t + offset) / (1 + offset) * math.pi / 2).square()
-    return _tabulated("cosine", (1 - f[1:] / f[:-1]).clamp(max=0.999))
+    return tabulated("cosine", (1 - f[1:] / f[:-1]).clamp(max=0.999))
 
 
 def flow() -> Schedule:

@@ -97,7 +97,7 @@ def drawing_frame(net: torch.nn.Module, classifier: torch.nn.Module, drawing: st
         axis.set_title(f"{name}\nread as {chance.argmax()}, {chance.max():.0%}", fontsize=10)
     axes[0][3].bar(range(10), chances[2].numpy(), color=plots.COLOURS[0])
     axes[0][3].set(
-        title="the classifier, on the cleaned one",
+        title="read from the cleaned one",
         xticks=range(10),
         ylim=(0, 1.05),
         xlabel="digit",

@@ -1,4 +1,4 @@
-"""As a person uses it: each notebook in JupyterLab, run from top to bottom, every slider moved, a digit drawn.
+"""As a person uses it: each notebook in JupyterLab, run down to its last control, every slider moved, a digit drawn.
 
 Not part of the ordinary tests: ``make browser`` runs it. It needs Chromium (Debian: apt install chromium).
 """

@@ -25,7 +25,7 @@ FLAGS = [
     "--no-first-run",
     "--enable-precise-memory-info",
 ]
-CONTROLS = ("jupyter.widget-view", "<input")  # in the outputs of cells that draw something to move
+MOVING = ("jupyter.widget-view", "<input")  # in the outputs of cells that draw something to move
 ERROR = (
     '[data-mime-type="application/vnd.jupyter.error"], '
     '.jp-OutputArea-output:has-text("Traceback (most recent call last)")'
@@ -51,7 +51,7 @@ def chromium() -> Iterator:
 
 def to_the_last_control(lesson: dict) -> dict:
     """The lesson without what comes after its last control: nothing moves there, and pytest runs it anyway."""
-    moves = [any(mark in json.dumps(cell.get("outputs", [])) for mark in CONTROLS) for cell in lesson["cells"]]
+    moves = [any(mark in json.dumps(cell.get("outputs", [])) for mark in MOVING) for cell in lesson["cells"]]
     return lesson | {"cells": lesson["cells"][: len(moves) - moves[::-1].index(True)]}
 
 

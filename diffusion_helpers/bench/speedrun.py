@@ -105,6 +105,19 @@ class Entry:
         best = {name: getattr(self, name) for name in ("sampler", "steps", "gamma")} | {"interval": [*self.interval]}
         return {MOST: best} | {int(most): best | other for most, other in self.fewer.items()}
 
+    @property
+    def fit(self) -> dict:
+        """What ``train.fit`` is given, but for the seed and the seconds."""
+        optimizer = OPTIMIZERS[self.optimizer]
+        if optimizer is train.Muon:
+            optimizer = partial(optimizer, rest=self.rest)
+        options = {name: getattr(self, name) for name in ("batch", "lr", "ema", "clip")}
+        return options | {"decay": DECAYS[self.decay], "optimizer": optimizer}
+
+    def build(self) -> Denoiser:
+        """The network with random weights, as a denoiser."""
+        return weights.build(self.spec)
+
     def objective(self, model: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
         """What ``train.fit`` minimises: the loss of ``model`` on uint8 images and labels."""
         times = TIMES[self.times](model.schedule)
@@ -165,12 +178,8 @@ def fitted(
 ) -> tuple[Denoiser, dict[float, Denoiser], dict]:
     """The trained model, copies of its averages by the second they were taken at, and the figures of the training."""
     torch.manual_seed(seed)
-    model = weights.build(entry.spec)
-    optimizer = OPTIMIZERS[entry.optimizer]
-    if optimizer is train.Muon:
-        optimizer = partial(optimizer, rest=entry.rest)
-    options = {name: getattr(entry, name) for name in ("batch", "lr", "ema", "clip")}
-    options |= {"decay": DECAYS[entry.decay], "optimizer": optimizer, "seed": seed, "seconds": seconds}
+    model = entry.build()
+    options = entry.fit | {"seed": seed, "seconds": seconds}
     snapshots, places = {}, [share * seconds for share in SNAPSHOTS]
     for step in train.fit(model, entry.objective(model), (training.images, training.labels), **options):
         if any(place <= step.seconds for place in places):

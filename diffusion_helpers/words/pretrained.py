@@ -1,4 +1,4 @@
-"""A pretrained text-to-image model of diffusers as a denoiser of ours: samplers, guidance and edits run as they are.
+"""A pretrained text-to-image model of diffusers as a denoiser of ours: samplers, guidance and edits run as they are::
 
     artist = pretrained.load("stable-diffusion-v1-5/stable-diffusion-v1-5", ["a red bird", ""])
     denoise = edits.guide(artist.prompted(["a red bird"]), artist.prompted([""]), 7.5)

@@ -87,7 +87,6 @@ def test_an_average_over_more_steps_lags_further_behind(monkeypatch):
     kept = {}
     monkeypatch.setattr(measure_tries, "draws", lambda model, early, averages: kept.update(averages, early=early))
     model, figures, _ = measure_tries.base_trained(entry, data.Images(images, torch.arange(50) % 10, "made up"), 0)
-    last = torch.nn.utils.parameters_to_vector(kept.pop("no average").parameters())
-    off = [(torch.nn.utils.parameters_to_vector(kept[name].parameters()) - last).norm() for name in kept]
-    twentieth, third, early = off
+    last, *others = (torch.cat([p.detach().flatten() for p in each.parameters()]) for each in kept.values())
+    twentieth, third, early = ((other - last).norm() for other in others)
     assert 0 < twentieth < third < early

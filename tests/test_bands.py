@@ -1,11 +1,13 @@
 """The marks of trained models: against the reference of several seeds, whatever the file holds."""
 
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
 
 import bands
+import measure_bands
 import pytest
 import safetensors.torch
 import torch
@@ -158,12 +160,51 @@ def test_every_file_gets_its_line(few, tmp_path, monkeypatch, capsys):
         safetensors.torch.save_file(CourseUNet(D=2).state_dict(), tmp_path / f"{name}.safetensors", card)
     weights.save(Classifier(), tmp_path / "digits.safetensors", {"spec": {"network": "Classifier", "config": {}}})
     files = [tmp_path / f"{name}.safetensors" for name in ("broken", "digits", "words", "less", "untrained")]
-    shipped = weights.SHIPPED / "mnist-denoiser.safetensors"
-    monkeypatch.setattr(sys, "argv", ["bands.py", "denoiser", *map(str, [*files, shipped])])
+    monkeypatch.setattr(sys, "argv", ["bands.py", "denoiser", *map(str, files)])
     bands.main()
-    reference, *refused, untrained, good = capsys.readouterr().out.splitlines()
+    reference, *refused, untrained = capsys.readouterr().out.splitlines()
     assert reference.startswith("reference: 0.0")
     for line, path in zip(refused, files, strict=False):
         assert line.startswith(f"{path.name}: not marked, ")
     assert len(refused) == 4
-    assert untrained.endswith(", 0%") and good.endswith(", 100%")
+    assert untrained.endswith(", 0%")
+
+
+def test_shipped_weights_have_no_marks_and_a_second_file_of_the_same_is_named(few, tmp_path, monkeypatch, capsys):
+    (tmp_path / "bands.json").write_text(json.dumps({"denoiser": BAND | {"errors": [0.01] * 5, "N": len(few.images)}}))
+    monkeypatch.setattr(bands, "FILE", tmp_path / "bands.json")
+    monkeypatch.setattr(data, "load", lambda *_: few)
+    spec = {"spec": weights.card("mnist-denoiser")["spec"]}
+    renamed, own = weights.load("mnist-denoiser"), weights.build(spec["spec"])
+    weights.save(renamed, tmp_path / "renamed.safetensors", spec)
+    with torch.no_grad():
+        for weight in renamed.parameters():
+            weight += 0.05 * weight.square().mean().sqrt() * torch.randn_like(weight)
+    weights.save(renamed, tmp_path / "shaken.safetensors", spec)
+    for name in ("own", "friend"):
+        weights.save(own, tmp_path / f"{name}.safetensors", spec)
+    weights.save(weights.build(spec["spec"]), tmp_path / "other.safetensors", spec)
+    names = [f"{name}.safetensors" for name in ("renamed", "shaken", "own", "friend", "other")]
+    monkeypatch.setattr(sys, "argv", ["bands.py", "denoiser", *(str(tmp_path / name) for name in names)])
+    bands.main()
+    _, renamed, shaken, own, friend, other = capsys.readouterr().out.splitlines()
+    for line in (renamed, shaken):
+        assert line.endswith("its weights are those of mnist-denoiser: expected a training of one's own")
+    assert friend.endswith("; weights of own.safetensors")
+    assert own.endswith("0%") and other.endswith("0%")
+
+
+TASK = GUIDE.parent / "notes" / "own_model.md"
+
+
+@pytest.mark.parametrize(("kind", "place"), [("denoiser", 0), ("ddpm", 1), ("guided", 2)])
+def test_the_scripts_that_are_handed_out_make_files_that_can_be_marked(kind, place, few, tmp_path, monkeypatch):
+    script = re.findall(r"```python\n(.*?)```", TASK.read_text(encoding="utf8"), re.DOTALL)[place]
+    count, epochs, batch, rate = measure_bands.QUICK[kind]
+    assert f"[:{count}]" in script and f"epochs={epochs}, batch={batch}, lr={rate:g}" in script.replace(
+        "2e-3", "0.002"
+    ).replace("4e-3", "0.004")
+    monkeypatch.setattr(data, "load", lambda *_: few)
+    monkeypatch.chdir(tmp_path)
+    exec(script.replace(f"epochs={epochs}", "epochs=1"), {})
+    assert bands.error(kind, weights.load("ada.safetensors"), few) > 0

@@ -77,3 +77,29 @@ def test_every_measure_of_a_stored_report_is_shown():
         assert set(found["metrics"]) <= set(reports.FORMATS)
         shown = reports.text(found)
         assert all(reports.FORMATS[key][0] in shown for key in found["metrics"])
+
+
+def test_the_stored_tries_are_compared_seed_by_seed(monkeypatch, tmp_path):
+    values = {"base": (1.0, 3.0), "better": (0.5, 2.5), "anew": (1.5, 2.5)}
+    runs = [
+        {
+            "name": kind,
+            "training": {"steps": 100 + seed},
+            "results": {name: {"fid": values[name][seed], "label_agreement": 0.5} for name in names},
+        }
+        for seed in range(2)
+        for kind, names in (("base", ["base", "better"]), ("anew", ["anew"]))
+    ]
+    (tmp_path / "tries.json").write_text(json.dumps({"runs": runs}))
+    monkeypatch.setattr(reports, "RESULTS", tmp_path)
+    rows = {cells[0]: cells for line in reports.tries().splitlines() if (cells := line.split())}
+    assert rows["better"][1:] == ["100-101", "1.50", "±", "1.41", "-0.50", "±", "0.00", "50.0%"]
+    assert rows["anew"][1:] == ["100-101", "2.00", "±", "0.71", "+0.00", "±", "0.50", "50.0%"]
+    assert rows["base"][1:] == ["100-101", "2.00", "±", "1.41", "50.0%"]
+
+
+def test_the_ladder_as_text_holds_every_rung_and_the_floor():
+    stored = json.loads((reports.RESULTS / "ladder.json").read_text(encoding="utf-8"))["runs"]
+    rungs = dict.fromkeys(run["name"] for run in stored if run["kind"] == "rung")
+    *lines, floor = reports.ladder().splitlines()[1:]
+    assert [line[:40].strip() for line in lines] == list(rungs) and floor.startswith("real digits")

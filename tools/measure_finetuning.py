@@ -87,21 +87,26 @@ def main() -> None:
     images, labels, known = own_folder()
     y = torch.arange(len(COUNTS)).repeat(PROTOCOL["N"] // len(COUNTS))
 
-    def read_as(pictures: Tensor, wanted: Tensor) -> float:
-        return (judge(stained(pictures)).argmax(1) == known[wanted]).float().mean().item()
+    def read(pictures: Tensor) -> Tensor:
+        return judge(stained(pictures)).argmax(1)
 
-    found.facts["folder"] = read_as(data.symmetric(images), labels)
+    def share(classes: Tensor, wanted: Tensor) -> float:
+        return (classes == known[wanted]).float().mean().item()
+
+    found.facts["folder"] = share(read(data.symmetric(images)), labels)
     for seed in chosen.seeds:
         for kind in ("fine-tuned", "fresh"):
             if not found.missing(kind=kind, seed=seed):
                 continue
             with torch.enable_grad():
                 model, loss = trained(kind, seed, images, labels)
+            classes = read(drawn(model, y, seed))
             run = {
                 "kind": kind,
                 "seed": seed,
                 "loss": round(loss, 5),
-                "read as asked": read_as(drawn(model, y, seed), y),
+                "read as asked": share(classes, y),
+                "read as": {name: int((classes == label).sum()) for name, label in zip(COUNTS, known, strict=True)},
             }
             found.keep(run)
             print(run, flush=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import mean, stdev
 
 RESULTS = Path(__file__).parent / "results"
 FORMATS = {  # how a measure is printed, and whether more or less of it is better
@@ -93,3 +94,50 @@ def best(reports: list[dict]) -> list[dict]:
         if name not in found or report["metrics"]["fid"]["value"] < found[name]["metrics"]["fid"]["value"]:
             found[name] = report
     return list(found.values())
+
+
+def ladder() -> str:
+    """The stored rungs of ``tools/measure_ladder.py`` as text: means over the seeds, of FID ± standard deviation."""
+    found: dict[str, list[dict]] = {}
+    for run in _runs("ladder"):
+        if run["kind"] == "rung":
+            found.setdefault(run["name"], []).append(run)
+    lines = [f"{'each with all before it':40}{'steps':>6}{'FID':>15}{'read as asked':>15}{'recall':>8}"]
+    for name, runs in found.items():
+        fid, agree, recall = ([run[key]["value"] for run in runs] for key in ("fid", "label_agreement", "recall"))
+        steps = mean(run["training"]["steps"] for run in runs)
+        lines.append(f"{name:40}{steps:6.0f}{_spread(fid):>15}{mean(agree):15.1%}{mean(recall):8.2f}")
+    floors = runs[0]["fid"]["floor"], runs[0]["label_agreement"]["floor"], runs[0]["recall"]["floor"]
+    return "\n".join([*lines, "{:46}{:15.2f}{:15.1%}{:8.2f}".format("real digits", *floors)])
+
+
+def tries() -> str:
+    """The stored results of ``tools/measure_tries.py`` as text: means over the seeds, and FID minus that of the base.
+
+    After ± stands the standard deviation over the seeds, and for the difference the standard error of its mean.
+    """
+    drawn: dict[str, list[dict]] = {}
+    anew: dict[str, list[dict]] = {}
+    for run in _runs("tries"):
+        for name, result in run["results"].items():
+            rows = drawn if run["name"] == "base" else anew
+            rows.setdefault(name, []).append(result | {"steps": run["training"]["steps"]})
+    base = [result["fid"] for result in drawn["base"]]
+    lines = [f"{'':40}{'steps':>10}{'FID':>15}{'minus base':>16}{'read as asked':>15}"]
+    for title, rows in (("the same networks, drawn otherwise", drawn), ("trained anew, drawn as the base", anew)):
+        lines += ["", title]
+        for name, results in rows.items():
+            fid, agree, steps = ([result[key] for result in results] for key in ("fid", "label_agreement", "steps"))
+            gaps = [one - other for one, other in zip(fid, base, strict=True)]
+            gap = "" if name == "base" else f"{round(mean(gaps), 2) + 0.0:+.2f} ± {stdev(gaps) / len(gaps) ** 0.5:.2f}"
+            span = f"{min(steps)}-{max(steps)}"
+            lines.append(f"  {name:38}{span:>10}{_spread(fid):>15}{gap:>16}{mean(agree):15.1%}")
+    return "\n".join(lines)
+
+
+def _runs(name: str) -> list[dict]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["runs"]
+
+
+def _spread(values: list[float]) -> str:
+    return f"{mean(values):.2f} ± {stdev(values):.2f}"

@@ -146,6 +146,7 @@ def finish() -> None:
         path.write_text(label.sub(r"\1", path.read_text(encoding="utf-8")), encoding="utf-8")
     for path in HTML.rglob("*.map"):  # of the theme, for those who mend it
         path.unlink()
+    shutil.rmtree(HTML / "_static" / "locales")  # of the theme, which read them while it wrote the pages
 
 
 def main() -> None:

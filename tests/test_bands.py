@@ -171,7 +171,8 @@ def test_every_file_gets_its_line(few, tmp_path, monkeypatch, capsys):
 
 
 def test_shipped_weights_have_no_marks_and_a_second_file_of_the_same_is_named(few, tmp_path, monkeypatch, capsys):
-    (tmp_path / "bands.json").write_text(json.dumps({"denoiser": BAND | {"errors": [0.01] * 5, "N": len(few.images)}}))
+    easy = {"mean": 1.0, "sd": 0.1, "errors": [1.0] * 5, "N": len(few.images)}  # any network has full marks
+    (tmp_path / "bands.json").write_text(json.dumps({"denoiser": easy}))
     monkeypatch.setattr(bands, "FILE", tmp_path / "bands.json")
     monkeypatch.setattr(data, "load", lambda *_: few)
     spec = {"spec": weights.card("mnist-denoiser")["spec"]}
@@ -190,8 +191,8 @@ def test_shipped_weights_have_no_marks_and_a_second_file_of_the_same_is_named(fe
     _, renamed, shaken, own, friend, other = capsys.readouterr().out.splitlines()
     for line in (renamed, shaken):
         assert line.endswith("its weights are those of mnist-denoiser: expected a training of one's own")
-    assert friend.endswith("; weights of own.safetensors")
-    assert own.endswith("0%") and other.endswith("0%")
+    assert friend.endswith(", 100%; weights of own.safetensors")
+    assert own.endswith(", 100%") and other.endswith(", 100%")
 
 
 TASK = GUIDE.parent / "notes" / "own_model.md"

@@ -25,7 +25,6 @@ from diffusion_helpers.unet import CourseUNet
 FILE = Path(__file__).with_name("bands.json")
 SCHEDULE = schedules.linear_beta(300)
 WIDTH = {"denoiser": 128, "ddpm": 64, "guided": 64}  # D of the lessons' networks in the full budget
-SHIPPED = {"denoiser": "mnist-denoiser", "ddpm": "mnist-ddpm", "guided": "mnist-guided"}
 
 
 def parameters(net: nn.Module) -> int:
@@ -99,16 +98,20 @@ def main() -> None:
         found, expected = f"{len(test.images):,} test digits ({test.source})", f"the {band['N']:,} of the reference"
         parser.exit(1, f"{found}: expected {expected}; see DIFFUSION_DATA in README.md\n")
     print(f"reference: {band['mean']:.4f} ± {band['sd']:.4f}, {len(band['errors'])} seeds, N = {band['N']:,}")
-    shipped, seen = vector(weights.load(SHIPPED[given.kind])), {}
+    name = f"mnist-{given.kind}"
+    shipped, seen = vector(weights.load(name)), {}
     for path in given.files:
         try:
             model = weights.load(path)
             own = vector(model)
             if related(own, shipped):
-                raise ValueError(f"its weights are those of {SHIPPED[given.kind]}: expected a training of one's own")
+                raise ValueError(f"its weights are those of {name}: expected a training of one's own")
             found = error(given.kind, model, test)
-            twins = [name for name, theirs in seen.items() if related(own, theirs)]
-            print(f"{path.name}: {found:.4f}, {share(found, band):.0%}" + "".join(f"; weights of {t}" for t in twins))
+            twins = [other for other, theirs in seen.items() if related(own, theirs)]
+            print(
+                f"{path.name}: {found:.4f}, {share(found, band):.0%}"
+                + "".join(f"; weights of {twin}" for twin in twins)
+            )
             seen[path.name] = own
         except Exception as fault:  # a card that a student wrote may hold anything
             print(f"{path.name}: not marked, {' '.join(str(fault).split())[:300]}")
